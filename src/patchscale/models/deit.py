@@ -1,0 +1,49 @@
+"""DeiT: timm's `VisionTransformer` at any patch size, with learned or fixed sin-cos positions."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from patchscale.errors import InputError
+from patchscale.tokens import PatchEmbed, sincos_positions
+
+Positions = Literal["learned", "sincos"]
+
+
+def check_positions(positions: str) -> None:
+    """Raises InputError unless `positions` is `learned` or `sincos`."""
+    if positions not in ("learned", "sincos"):
+        raise InputError(f"unknown positions {positions!r}; use learned or sincos")
+
+
+class DeiT(VisionTransformer):
+    """timm's ViT with reshape + matrix-product patches; the class token is first.
+
+    Args:
+        positions: `learned`, or `sincos`: fixed, zeros in the class row, not trained.
+        The rest as in `timm.models.vision_transformer.VisionTransformer`.
+    """
+
+    def __init__(self, *args, positions: Positions = "learned", embed_layer=PatchEmbed, **kwargs):
+        check_positions(positions)
+        super().__init__(*args, embed_layer=embed_layer, **kwargs)
+        self.positions = positions
+        self._fix_positions()
+
+    def _fix_positions(self) -> None:
+        if self.positions == "learned" or self.pos_embed is None:
+            return
+        rows = self.pos_embed.shape[1] - self.patch_embed.num_patches
+        table = torch.zeros(1, self.pos_embed.shape[1], self.embed_dim, device=self.pos_embed.device)
+        if not table.is_meta:
+            table[0, rows:] = sincos_positions(self.patch_embed.grid_size, self.embed_dim).to(table)
+        self.pos_embed = nn.Parameter(table.to(self.pos_embed.dtype), requires_grad=False)
+
+    def set_input_size(self, img_size=None, patch_size=None) -> None:
+        """As timm's; sin-cos positions are made anew, not interpolated."""
+        super().set_input_size(img_size, patch_size)
+        self._fix_positions()

@@ -1,0 +1,111 @@
+"""Every named model registered with timm, and `create`, which builds one with exact errors."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import timm
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import nn
+
+from patchscale.cost.shapes import SHAPES, ModelShape
+from patchscale.errors import InputError
+from patchscale.models.adventurer import Adventurer
+from patchscale.models.deit import DeiT, Positions
+from patchscale.tokens import grid_size
+
+_DEFAULTS = {
+    "url": "",
+    "num_classes": 1000,
+    "input_size": (3, 224, 224),
+    "pool_size": None,
+    "crop_pct": 0.9,
+    "interpolation": "bicubic",
+    "fixed_input_size": True,
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+    "first_conv": "patch_embed.proj",
+    "classifier": "head",
+    "license": "apache-2.0",
+}
+default_cfgs = generate_default_cfgs({f"{name}.untrained": _DEFAULTS for name in SHAPES})
+
+
+def _arguments(shape: ModelShape) -> dict[str, Any]:
+    common: dict[str, Any] = {"patch_size": shape.patch_size, "embed_dim": shape.embed_dim, "depth": shape.depth}
+    if shape.family == "deit":
+        return {**common, "num_heads": shape.num_heads, "mlp_ratio": shape.mlp_hidden / shape.embed_dim}
+    mixer = {"d_state": shape.d_state, "d_conv": shape.d_conv, "expand": shape.expand, "headdim": shape.headdim}
+    return {**common, **mixer, "mlp_ratio": 2.5}
+
+
+def _register(shape: ModelShape) -> None:
+    model_class = DeiT if shape.family == "deit" else Adventurer
+
+    def build(pretrained: bool = False, **kwargs) -> nn.Module:
+        from patchscale.models.resizing import filter_state_dict
+
+        arguments = {**_arguments(shape), **kwargs}
+        return build_model_with_cfg(
+            model_class,
+            shape.name,
+            pretrained,
+            pretrained_filter_fn=filter_state_dict,
+            feature_cfg={"out_indices": 3, "feature_cls": "getter"},
+            **arguments,
+        )
+
+    build.__name__ = build.__qualname__ = shape.name
+    build.__doc__ = f"{shape.name}: width {shape.embed_dim}, depth {shape.depth}."
+    register_model(build)
+
+
+for _shape in SHAPES.values():
+    _register(_shape)
+
+
+def create(
+    name: str,
+    *,
+    input_size: tuple[int, int],
+    patch_size: int,
+    num_classes: int,
+    in_chans: int = 3,
+    positions: Positions = "learned",
+    drop_path: float = 0.0,
+    **model_kwargs: Any,
+) -> nn.Module:
+    """Builds a model by its registered name.
+
+    Args:
+        name: one of ours, such as `adventurer_tiny_patch16`, or any timm ViT.
+        input_size: image height and width.
+        patch_size: p.
+        positions: `learned` or `sincos` (ours only).
+        drop_path: stochastic depth rate.
+        **model_kwargs: further arguments of the model, such as `flip`, `embed_dim`, `depth`.
+
+    Raises:
+        InputError: unknown model (close names are listed), a patch size that does not divide, a mistyped argument.
+    """
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, [*SHAPES, *timm.list_models("*vit*")], n=3, cutoff=0.4)
+        raise InputError(f"unknown model {name!r}; use one of {', '.join(close or sorted(SHAPES))}")
+    grid_size(input_size, patch_size)
+    arguments: dict[str, Any] = {
+        "img_size": tuple(input_size),
+        "patch_size": patch_size,
+        "num_classes": num_classes,
+        "in_chans": in_chans,
+        "drop_path_rate": drop_path,
+        **model_kwargs,
+    }
+    if name in SHAPES:
+        arguments["positions"] = positions
+    elif positions != "learned":
+        raise InputError(f"positions {positions!r} is for models of patchscale, not {name}; use learned")
+    try:
+        return timm.create_model(name, **arguments)
+    except TypeError as error:
+        raise InputError(f"{name} does not take these arguments: {error}") from error

@@ -1,0 +1,75 @@
+"""Position embeddings: fixed sin-cos ones, and resizing learned ones to another token grid."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from patchscale.errors import InputError
+
+ClassRow = Literal["first", "last"] | None
+
+
+def sincos_positions(grid: tuple[int, int], dim: int, *, temperature: float = 10_000.0) -> Tensor:
+    """Fixed two-dimensional sin-cos positions ("Masked Autoencoders Are Scalable Vision Learners", appendix A).
+
+    Args:
+        grid: rows and columns of the token grid.
+        dim: width D, a multiple of 4: the first half encodes the row, the second the column.
+
+    Returns:
+        [rows * cols, dim] float32.
+
+    Raises:
+        InputError: `dim` is not a multiple of 4.
+    """
+    if dim % 4:
+        raise InputError(f"sin-cos positions need a width that is a multiple of 4, not {dim}; use {dim + -dim % 4}")
+    rows, cols = grid
+    rate = temperature ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))
+
+    def axis(length: int) -> Tensor:
+        angle = torch.arange(length, dtype=torch.float64)[:, None] * rate
+        return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+    row = axis(rows)[:, None].expand(rows, cols, dim // 2)
+    col = axis(cols)[None].expand(rows, cols, dim // 2)
+    return torch.cat([row, col], dim=2).reshape(rows * cols, dim).float()
+
+
+def resize_positions(
+    pos: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int], class_row: ClassRow = None
+) -> Tensor:
+    """Resizes learned positions to another grid; the class token's row is kept as it is.
+
+    Args:
+        pos: [1, N, D] or [1, N + 1, D] with N = rows * cols of `old_grid`.
+        class_row: where the class token's row is: `first` (ViT), `last` (Adventurer), or None.
+
+    Returns:
+        The same layout at `new_grid`, bicubic with antialiasing.
+
+    Raises:
+        InputError: the number of rows does not match the old grid.
+    """
+    extra = 0 if class_row is None else 1
+    count = old_grid[0] * old_grid[1]
+    if pos.ndim != 3 or pos.shape[1] != count + extra:
+        raise InputError(
+            f"position embedding of shape {tuple(pos.shape)} does not match a {old_grid[0]}x{old_grid[1]} grid "
+            f"with {extra} class row(s); expected {count + extra} rows"
+        )
+    if tuple(old_grid) == tuple(new_grid):
+        return pos
+    patches = pos[:, 1:] if class_row == "first" else pos[:, :count]
+    image = patches.detach().float().reshape(1, *old_grid, -1).permute(0, 3, 1, 2)
+    image = F.interpolate(image, size=tuple(new_grid), mode="bicubic", antialias=True, align_corners=False)
+    patches = image.permute(0, 2, 3, 1).reshape(1, new_grid[0] * new_grid[1], -1).to(pos.dtype)
+    if class_row == "first":
+        return torch.cat([pos[:, :1], patches], dim=1)
+    if class_row == "last":
+        return torch.cat([patches, pos[:, count:]], dim=1)
+    return patches
