@@ -1,0 +1,26 @@
+"""Labelled images for trials: sets by name or directory, held as uint8 or read from disk, and what is done to batches.
+
+`load(DataSpec(...), split, input_size)` gives an `ImageSet`; `EpochSampler` says which images a step sees;
+`Augment`, `Mixing` and `normalise` prepare batches.
+"""
+
+from patchscale.data.catalogue import KnownSet, describe, known_sets
+from patchscale.data.image_set import ImageSet
+from patchscale.data.mixing import Mixing
+from patchscale.data.registry import load
+from patchscale.data.sampler import EpochSampler
+from patchscale.data.spec import DataSpec
+from patchscale.data.transforms import Augment, normalise
+
+__all__ = [
+    "Augment",
+    "DataSpec",
+    "EpochSampler",
+    "ImageSet",
+    "KnownSet",
+    "Mixing",
+    "describe",
+    "known_sets",
+    "load",
+    "normalise",
+]

@@ -1,0 +1,63 @@
+"""iNaturalist 2018 and 2019: COCO-like json files that name the images of each split."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from patchscale.data.encoded import Encoded, read_encoded
+from patchscale.data.image_set import ImageSet
+from patchscale.data.sources import FolderSource
+from patchscale.data.spec import DataSpec, Split
+from patchscale.errors import InputError
+
+COUNTS = {
+    "inaturalist-18": {"train": 437_513, "test": 24_426, "classes": 8142},
+    "inaturalist-19": {"train": 265_213, "test": 3_030, "classes": 1010},
+}
+
+
+def load_inaturalist(folder: Path, name: str, spec: DataSpec, split: Split, input_size: tuple[int, int]) -> ImageSet:
+    """Reads a split: `train<year>.json` / `val<year>.json` beside the folder of images they name.
+
+    Raises:
+        InputError: a json file or images are missing, or the counts are not the published ones.
+    """
+    source = read_annotations(folder, f"20{name[-2:]}", split)
+    want = COUNTS[name]
+    if len(source) != want[split] or len(source.classes) != want["classes"]:
+        raise InputError(
+            f"{name} has {want[split]:,} {split} images of {want['classes']:,} classes, but {folder} lists "
+            f"{len(source):,} of {len(source.classes):,}; is the json file the published one?"
+        )
+    found = Encoded(name, split, source.names, lambda: source, source=str(folder), count=len(source))
+    return read_encoded(found, spec, input_size)
+
+
+def read_annotations(folder: Path, year: str, split: Split) -> FolderSource:
+    """The images and labels that a json file lists; the label is the category id (0 .. classes - 1).
+
+    Raises:
+        InputError: the json file is missing or damaged, or the first image it names is missing.
+    """
+    table = folder / f"{'train' if split == 'train' else 'val'}{year}.json"
+    if not table.is_file():
+        raise InputError(f"{table} does not exist; unpack the annotations of iNaturalist {year} there")
+    try:
+        content = json.loads(table.read_text())
+        categories = sorted(content["categories"], key=lambda category: category["id"])
+        label_of = {category["id"]: label for label, category in enumerate(categories)}
+        category_of = {note["image_id"]: label_of[note["category_id"]] for note in content["annotations"]}
+        images = sorted(content["images"], key=lambda image: image["id"])
+        paths = [str(folder / image["file_name"]) for image in images]
+        labels = np.asarray([category_of[image["id"]] for image in images], dtype=np.int64)
+        classes = tuple(str(category["name"]) for category in categories)
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{table} is not an iNaturalist annotation file: {error!r}") from error
+    if not paths or not Path(paths[0]).is_file():
+        raise InputError(
+            f"{table} names {paths[0] if paths else 'no images'}, which does not exist; unpack the images there"
+        )
+    return FolderSource(paths, labels, classes)

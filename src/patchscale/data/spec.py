@@ -1,0 +1,60 @@
+"""Which images a trial sees."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Split = Literal["train", "test"]
+SPLITS: tuple[Split, Split] = ("train", "test")
+
+
+class DataSpec(BaseModel):
+    """Names a set of labelled images; the canvas comes from the trial's `input_size`.
+
+    Attributes:
+        name: a registered set (`patchscale.data.known_sets()`), a directory, or `hf:OWNER/NAME` for a hub set.
+        root: the directory of a registered set; without it, `PATCHSCALE_DATA` and the known places are searched.
+        limit_train: at most so many training images: a class-balanced choice fixed by `data_seed`, and a larger
+            limit contains every smaller one.
+        limit_test: the same for test images.
+        data_seed: decides the content of generated sets and which images a limit keeps.
+        train_size: training images of a generated set (`digits_in_clutter`, `scenes`); None: the set's own size.
+        test_size: the same for test images.
+        digit_size: side of the digit in `digits_in_clutter`, pixels.
+        clutter: pieces of other digits per digit-sized area in `digits_in_clutter`.
+        test_fraction: for a folder of class folders without splits: the share of each class held out for test.
+        bad_images: an unreadable image either stops with its name ("fail") or is left out, counted and named ("skip").
+        resample: filter for every change of size, always with antialiasing.
+        test_crop: share of the largest centred H:W rectangle that the test view keeps (the older ImageNet habit is
+            0.875).
+        memory_gib: splits whose decoded pixels (before any limit) fit in so many GiB are decoded once and held;
+            larger ones are decoded as they are read, and only those give random-resized crops.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = "digits_in_clutter"
+    root: str | None = None
+    limit_train: int | None = Field(default=None, ge=1)
+    limit_test: int | None = Field(default=None, ge=1)
+    data_seed: int = Field(default=0, ge=0)
+    train_size: int | None = Field(default=None, ge=1)
+    test_size: int | None = Field(default=None, ge=1)
+    digit_size: int = Field(default=16, ge=8)
+    clutter: float = Field(default=1.5, ge=0.0, le=16.0)
+    test_fraction: float | None = Field(default=None, gt=0.0, lt=1.0)
+    bad_images: Literal["fail", "skip"] = "fail"
+    resample: Literal["bicubic", "bilinear"] = "bicubic"
+    test_crop: float = Field(default=1.0, gt=0.0, le=1.0)
+    memory_gib: float = Field(default=4.0, ge=0.0)
+
+    def limit(self, split: Split) -> int | None:
+        """The most images of `split` to keep."""
+        return self.limit_train if split == "train" else self.limit_test
+
+    def generated_size(self, split: Split, default: int) -> int:
+        """How many images of `split` a generated set makes."""
+        size = (self.train_size if split == "train" else self.test_size) or default
+        return min(size, self.limit(split) or size)

@@ -1,0 +1,163 @@
+"""Augmentation of uint8 batches, and the step to normalised floats.
+
+All randomness comes from an explicit CPU generator, drawn in the same order on every device, so equal generators give
+equal augmentation. Shape letters: B batch, H height, W width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Generator, Tensor
+
+from patchscale.data.image_set import Colour
+
+_GREY = (0.299, 0.587, 0.114)  # ITU-R 601 luma, as Pillow
+
+
+class Augment(BaseModel):
+    """What to do to training images; calling it applies the steps in the order of the attributes.
+
+    Attributes:
+        crop_padding: pixels reflected onto each border before cutting a random window of the old size.
+        horizontal_flip: probability of mirroring left and right.
+        three_augment: one of grey, solarise, Gaussian blur for every image: DeiT III, section 3.2.
+        blur_sigma: range of the blur's standard deviation, pixels (DeiT III: 0.1 to 2 at 224 pixels).
+        color_jitter: largest relative change s of brightness, contrast and saturation, each uniform in
+            [max(0, 1 - s), 1 + s], in random order (DeiT III: 0.3).
+        random_erasing: probability of covering a rectangle of 2% to 33% of the area by noise (Zhong et al.).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    crop_padding: int = Field(default=0, ge=0)
+    horizontal_flip: float = Field(default=0.0, ge=0.0, le=1.0)
+    three_augment: bool = False
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    color_jitter: float = Field(default=0.0, ge=0.0)
+    random_erasing: float = Field(default=0.0, ge=0.0, le=1.0)
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        """Augments a batch.
+
+        Args:
+            images: uint8 [B, 3, H, W], left unchanged.
+            generator: CPU generator.
+
+        Returns:
+            uint8 [B, 3, H, W] on the same device.
+        """
+        if self.crop_padding:
+            images = random_crop(images, self.crop_padding, generator)
+        if self.horizontal_flip:
+            images = random_flip(images, self.horizontal_flip, generator)
+        if self.three_augment:
+            images = three_augment(images, self.blur_sigma, generator)
+        if self.color_jitter:
+            images = color_jitter(images, self.color_jitter, generator)
+        if self.random_erasing:
+            images = random_erasing(images, self.random_erasing, generator)
+        return images
+
+
+def normalise(images: Tensor, mean: Colour, std: Colour, dtype: torch.dtype = torch.float32) -> Tensor:
+    """uint8 [B, 3, H, W] to (image / 255 - mean) / std, in `dtype`."""
+    scale = torch.tensor([1 / (255 * s) for s in std], device=images.device).view(1, 3, 1, 1)
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=images.device).view(1, 3, 1, 1)
+    return torch.addcmul(shift, images.float(), scale).to(dtype)
+
+
+def random_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
+    """Cuts a window of the old size out of each image after padding it by reflection."""
+    batch, _, height, width = images.shape
+    if padding >= min(height, width):
+        raise ValueError(f"crop_padding {padding} must be smaller than the image, {height}x{width}")
+    offsets = torch.randint(2 * padding + 1, (2, batch), generator=generator).to(images.device)
+    rows = _reflect(torch.arange(height, device=images.device) + offsets[0, :, None] - padding, height)
+    columns = _reflect(torch.arange(width, device=images.device) + offsets[1, :, None] - padding, width)
+    images = images.gather(2, rows[:, None, :, None].expand_as(images))
+    return images.gather(3, columns[:, None, None, :].expand_as(images))
+
+
+def random_flip(images: Tensor, probability: float, generator: Generator) -> Tensor:
+    """Mirrors each image left and right with a probability."""
+    return torch.where(_chosen(images, probability, generator), images.flip(-1), images)
+
+
+def three_augment(images: Tensor, blur_sigma: tuple[float, float], generator: Generator) -> Tensor:
+    """Grey, solarise (invert from 128 up) or Gaussian blur, one third each: DeiT III, section 3.2."""
+    batch = len(images)
+    choice = torch.randint(3, (batch,), generator=generator).to(images.device)
+    sigma = torch.empty(batch).uniform_(*blur_sigma, generator=generator).to(images.device)
+    out = images.clone()
+    grey, solar, blur = (torch.nonzero(choice == kind).flatten() for kind in range(3))
+    out[grey] = _to_bytes(_luma(images[grey].float())).expand(-1, 3, -1, -1)
+    out[solar] = torch.where(images[solar] < 128, images[solar], 255 - images[solar])
+    if len(blur):
+        out[blur] = gaussian_blur(images[blur], sigma[blur], blur_sigma[1])
+    return out
+
+
+def gaussian_blur(images: Tensor, sigma: Tensor, largest: float) -> Tensor:
+    """Blurs each image of a uint8 batch by its own standard deviation [B] (at most `largest`), edges repeated."""
+    batch, channels, height, width = images.shape
+    radius = max(1, round(3 * largest))
+    distance = torch.arange(-radius, radius + 1, device=images.device, dtype=torch.float32)
+    kernel = torch.softmax(-0.5 * (distance / sigma[:, None]) ** 2, dim=1).repeat_interleave(channels, 0)[:, None]
+    planes = images.float().reshape(1, batch * channels, height, width)
+    planes = F.pad(planes, (radius, radius, radius, radius), mode="replicate")
+    planes = F.conv2d(planes, kernel[:, :, None, :], groups=batch * channels)
+    planes = F.conv2d(planes, kernel[:, :, :, None], groups=batch * channels)
+    return _to_bytes(planes).reshape(images.shape)
+
+
+def color_jitter(images: Tensor, strength: float, generator: Generator) -> Tensor:
+    """Changes brightness, contrast and saturation of each image by random factors in random order."""
+    batch = len(images)
+    factors = torch.empty(3, batch).uniform_(max(0.0, 1 - strength), 1 + strength, generator=generator)
+    order = torch.rand(batch, 3, generator=generator).argsort(dim=1).to(images.device)
+    factors = factors.to(images.device)
+    values = images.float()
+    for step in range(3):
+        kind = order[:, step, None, None, None]
+        grey = _luma(values)
+        base = torch.where(kind == 0, 0.0, torch.where(kind == 1, grey.mean(dim=(2, 3), keepdim=True), grey))
+        factor = factors.gather(0, order[:, step][None])[0][:, None, None, None]
+        values = (base + (values - base) * factor).clamp(0, 255)
+    return _to_bytes(values)
+
+
+def random_erasing(images: Tensor, probability: float, generator: Generator) -> Tensor:
+    """Covers one rectangle of some images by noise of the spread of photographs (mean 0.45, deviation 0.225 of 255)."""
+    batch, _, height, width = images.shape
+    erase = _chosen(images, probability, generator)
+    area = torch.empty(batch).uniform_(0.02, 1 / 3, generator=generator) * height * width
+    ratio = torch.empty(batch).uniform_(-1, 1, generator=generator).mul(torch.tensor(1 / 0.3).log()).exp()
+    h = (area * ratio).sqrt().round().clamp(1, height)
+    w = (area / ratio).sqrt().round().clamp(1, width)
+    place = torch.rand(2, batch, generator=generator)
+    top, left = (place[0] * (height - h + 1)).floor(), (place[1] * (width - w + 1)).floor()
+    noise = torch.randn(images.shape, generator=generator).mul_(0.225 * 255).add_(0.45 * 255)
+    row, column = torch.arange(height)[None, :, None], torch.arange(width)[None, None, :]
+    top, left, h, w = (value[:, None, None] for value in (top, left, h, w))
+    inside = ((row >= top) & (row < top + h) & (column >= left) & (column < left + w))[:, None].to(images.device)
+    return torch.where(erase & inside, _to_bytes(noise).to(images.device), images)
+
+
+def _chosen(images: Tensor, probability: float, generator: Generator) -> Tensor:
+    return (torch.rand(len(images), generator=generator) < probability).to(images.device)[:, None, None, None]
+
+
+def _reflect(position: Tensor, size: int) -> Tensor:
+    position = position.abs()
+    return torch.where(position < size, position, 2 * (size - 1) - position)
+
+
+def _luma(values: Tensor) -> Tensor:
+    weights = torch.tensor(_GREY, device=values.device).view(1, 3, 1, 1)
+    return (values * weights).sum(dim=1, keepdim=True)
+
+
+def _to_bytes(values: Tensor) -> Tensor:
+    return values.round().clamp(0, 255).to(torch.uint8)
