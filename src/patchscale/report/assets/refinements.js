@@ -1,0 +1,51 @@
+// What each halving of the patch changed: paired differences over random seeds, inversions named; budget crossings.
+
+const VERDICTS = { lower: "lower", inversion: "▲ inversion", undecided: "undecided" };
+
+function refinementSection() {
+  if (!D.differences.length && !D.crossings.length) return null;
+  const { element, body } = section("refinements", "What each refinement changed",
+    "Difference in test loss, finer minus coarser patch, paired by random seed. Left of the line the finer patch is better.");
+  if (D.differences.length) {
+    const ends = D.differences.flatMap((d) => [d.difference, d.low, d.high]).filter((v) => typeof v === "number");
+    const reach = Math.max(...ends.map(Math.abs), 1e-9) * 1.05;
+    body.append(el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Paired differences" },
+      el("table", { class: "full" },
+        el("thead", {}, el("tr", {},
+          ...[["", ""], ["patch", ""], ["difference", "number"], ["interval", "number"]].map(([text, kind]) => (text ? el("th", { scope: "col", class: kind }, text) : el("td"))),
+          el("th", { scope: "col" }, "finer is better ← → worse"), el("th", { scope: "col" }, "verdict"))),
+        el("tbody", {}, D.differences.map((d, i) => differenceRow(d, i, reach))))));
+  }
+  if (D.crossings.length) {
+    body.append(el("h3", { style: "margin-top:2rem" }, "Where two patch sizes cross in training budget"),
+      el("ul", { class: "sentences" }, D.crossings.map((crossing) => el("li", {}, crossing.sentence))));
+  }
+  return element;
+}
+
+function differenceRow(d, index, reach) {
+  const before = D.differences[index - 1];
+  const group = groupLabel(d.group);
+  const first = !before || groupLabel(before.group) !== group;
+  const known = typeof d.low === "number";
+  return el("tr", { title: d.sentence },
+    el("th", { scope: "row" }, first ? group : el("span", { class: "unseen" }, group)),
+    el("td", {}, `${d.from} → ${d.to}`),
+    el("td", { class: "number" }, signed(d.difference)),
+    el("td", { class: "number" }, known ? `${signed(d.low)} to ${signed(d.high)}` : `${d.pairs} pair${d.pairs === 1 ? "" : "s"}, none`),
+    el("td", {}, interval(d, reach)),
+    el("td", { class: d.verdict === "inversion" ? "flag" : "" }, VERDICTS[d.verdict] || d.verdict));
+}
+
+const signed = (value) => (typeof value === "number" ? `${value > 0 ? "+" : value < 0 ? "−" : ""}${number(Math.abs(value), 3)}` : "–");
+
+/** The interval as a line around its mean, on a scale that all rows share. */
+function interval(d, reach) {
+  const at = (value) => 100 + (value / reach) * 98;
+  const parts = [["line", { x1: 100, x2: 100, y1: 0, y2: 20, stroke: "var(--soft)", "stroke-width": 1, "stroke-dasharray": "2 2", "vector-effect": "non-scaling-stroke" }]];
+  if (typeof d.low === "number") {
+    parts.push(["line", { x1: at(d.low), x2: at(d.high), y1: 10, y2: 10, stroke: "var(--measured)", "stroke-width": 2, "vector-effect": "non-scaling-stroke" }]);
+  }
+  parts.push(["line", { x1: at(d.difference), x2: at(d.difference), y1: 5, y2: 15, stroke: "var(--measured)", "stroke-width": 4, "vector-effect": "non-scaling-stroke" }]);
+  return svg({ class: "interval", viewBox: "0 0 200 20", preserveAspectRatio: "none", "aria-hidden": "true" }, parts);
+}

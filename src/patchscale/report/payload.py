@@ -1,0 +1,222 @@
+"""Everything the page shows, as one JSON-able dictionary: values are copied from the run directories, never refitted."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import pandas as pd
+
+from patchscale.laws import published as published_table
+from patchscale.report import theme
+from patchscale.report.pareto import COSTS, configurations, pareto
+from patchscale.report.run import CURVE_COLUMNS, Run
+from patchscale.report.verdict import falling, falling_sentences, inversions, plural, verdict
+
+OUTCOMES = {
+    "trial", "task", "data", "tokens", "random_seed", "params", "params_without_positions", "flops_per_image",
+    "train_flops", "steps", "samples_seen", "train_loss", "test_loss", "top1", "top5", "loss_drop_last_doubling",
+    "seconds", "images_per_second", "peak_memory_bytes", "precision", "device", "commit",
+}  # fmt: skip
+"""Columns of the result table that are no axis; the task's other scores are known from the learning curves."""
+
+FAMILIES = {"deit": "DeiT", "adventurer": "Adventurer"}
+
+
+def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
+    """The page's data.
+
+    Args:
+        runs: one or more run directories; several are shown as one merged set, with `study` as an axis.
+        live: the page asks for newer data while it is open.
+    """
+    results = pd.concat([_with_study(run) for run in runs], ignore_index=True)
+    curves = pd.concat([run.curves for run in runs], ignore_index=True)
+    y = next((run.laws["y"] for run in runs if run.laws.get("y")), "test_loss")
+    axes = axis_columns(results, curves, several=len(runs) > 1)
+    means = configurations(results, axes, y) if len(results) and y in results else pd.DataFrame()
+    differences = _gather(runs, "differences")
+    title = " + ".join(dict.fromkeys(run.name for run in runs))
+    labels = model_labels(results["model"].unique()) if "model" in results else {}
+    shown = results.assign(model=results["model"].map(labels)) if labels else results
+    return clean(
+        {
+            "title": title,
+            "live": live,
+            "y": y,
+            "verdict": verdict(shown, differences, title, y),
+            "inversions": [entry["sentence"] for entry in inversions(differences)],
+            "falling": falling_sentences(shown),
+            "falling_trials": list(falling(results)["trial"]) if len(results) else [],
+            "facts": facts(runs, results),
+            "labels": labels,
+            "axes": axes,
+            "columns": list(results.columns),
+            "rows": results.to_numpy(dtype=object).tolist(),
+            "csv": _csv(runs, results),
+            "laws": _laws(runs),
+            "differences": differences,
+            "crossings": _gather(runs, "crossings"),
+            "curves": curve_lists(curves),
+            "costs": COSTS,
+            "configurations": means.to_dict("records"),
+            "pareto": {cost: list(pareto(means, cost, y).index) for cost in COSTS if cost in means},
+            "published": published_points(results),
+            "config": split_configs(runs),
+            "provenance": provenance(runs, results),
+            "progress": progress(runs, results),
+            "theme": theme.page_theme(),
+        }
+    )
+
+
+def axis_columns(results: pd.DataFrame, curves: pd.DataFrame, *, several: bool) -> list[str]:
+    """Columns that name a configuration: model, input and patch size, and every axis the study added."""
+    scores = set(curves.columns) - set(CURVE_COLUMNS)
+    named = [name for name in results if name not in OUTCOMES | scores and (name != "study" or several)]
+    return [name for name in named if name in ("model", "patch_size") or results[name].nunique(dropna=False) > 1]
+
+
+def model_labels(models: Any) -> dict[str, str]:
+    """Names without `_patch16`, which says nothing once the patch size is an axis; kept where two would coincide."""
+    short = {model: re.sub(r"_patch\d+$", "", str(model)) for model in models}
+    taken = list(short.values())
+    return {model: name if taken.count(name) == 1 else model for model, name in short.items()}
+
+
+def curve_lists(curves: pd.DataFrame) -> dict[str, dict[str, list[float]]]:
+    """Learning curves by trial, one list a column, to seven significant digits."""
+    columns = [name for name in curves.columns if name not in ("trial", "step")]
+    return {
+        str(trial): {name: [_short(value) for value in part[name]] for name in columns if part[name].notna().any()}
+        for trial, part in curves.groupby("trial", sort=False)
+    }
+
+
+def published_points(results: pd.DataFrame) -> list[dict[str, Any]]:
+    """Published top-1 accuracies of the families in the study, as error rates over tokens (ImageNet-1k, Base models)."""
+    if results.empty or "classification" not in set(results.get("task", [])):
+        return []
+    families = {family for family in FAMILIES if results["model"].astype(str).str.startswith(family).any()}
+    table = published_table("patchification")
+    table = table[(table["metric"] == "top1_percent") & (table["task"] == "classification") & table["tokens"].notna()]
+    table = table[table["table"].astype(str) == "1"]
+    return [
+        {
+            "family": family,
+            "model": row.model,
+            "input_size": int(row.input),
+            "patch_size": int(row.patch),
+            "tokens": int(row.tokens),
+            "error": round(1 - row.value / 100, 6),
+        }
+        for family in sorted(families)
+        for row in table[table["model"].str.startswith(FAMILIES[family])].itertuples()
+    ]
+
+
+def split_configs(runs: list[Run]) -> dict[str, Any]:
+    """Configurations as flat settings: what all trials share, and per trial what it adds or changes."""
+    flat = {trial: flatten(config) for run in runs for trial, config in run.configs.items()}
+    if not flat:
+        return {"common": {}, "trials": {}}
+    first = next(iter(flat.values()))
+    common = {key: value for key, value in first.items() if all(key in f and f[key] == value for f in flat.values())}
+    own = {trial: {key: value for key, value in f.items() if key not in common} for trial, f in flat.items()}
+    return {"common": common, "trials": own}
+
+
+def facts(runs: list[Run], results: pd.DataFrame) -> list[list[str]]:
+    """Short label and value pairs under the verdict."""
+    planned = len({trial for run in runs for trial in run.configs}) or len(results)
+    count = f"{len(results):,}" if planned <= len(results) else f"{len(results):,} of {planned:,}"
+    pairs = [["trials", count]]
+    for column, label in (("data", "data"), ("task", "task"), ("device", "device")):
+        if column in results and len(results):
+            pairs.append([label, ", ".join(map(str, results[column].dropna().unique()))])
+    if "seconds" in results and len(results):
+        pairs.append(["training time, all trials", duration(results["seconds"].sum())])
+    return pairs
+
+
+def provenance(runs: list[Run], results: pd.DataFrame) -> list[list[str]]:
+    """Commit, device, precision and versions, with how many trials have each where they differ."""
+    pairs: list[list[str]] = []
+    for column in ("commit", "device", "precision"):
+        if column in results:
+            counts = results[column].dropna().astype(str).value_counts()
+            named = [value if len(counts) == 1 else f"{value} ({plural(int(n), 'trial')})" for value, n in counts.items()]
+            pairs += [[column, ", ".join(named)]] if named else []
+    for run in runs:
+        prefix = f"{run.name}: " if len(runs) > 1 else ""
+        stored = flatten(run.about.get("provenance", {}))
+        pairs += [[prefix + key.replace("versions.", ""), str(value)] for key, value in stored.items() if key not in ("commit", "device")]
+        pairs.append([prefix + "run directory", run.path.name])
+    return pairs
+
+
+def progress(runs: list[Run], results: pd.DataFrame) -> list[dict[str, Any]]:
+    """What is known of trials that have not finished: their axes and the last progress note."""
+    done = set(results["trial"]) if "trial" in results else set()
+    open_trials = [(run, trial) for run in runs for trial in run.configs if trial not in done]
+    return [{"trial": trial, **flatten(run.progress.get(trial, {}))} for run, trial in open_trials]
+
+
+def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, part in value.items():
+        flat.update(flatten(part, f"{prefix}{key}.") if isinstance(part, dict) and part else {f"{prefix}{key}": part})
+    return flat
+
+
+def duration(seconds: float) -> str:
+    """`48 s`, `12 min`, `3.4 h`, `2.1 d`."""
+    for size, unit, digits in ((86400, "d", 1), (3600, "h", 1), (60, "min", 0)):
+        if seconds >= size * (2 if unit == "d" else 1):
+            return f"{seconds / size:.{digits}f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def clean(value: Any) -> Any:
+    """Plain JSON values: numpy scalars become Python's, not-a-number and infinities become null."""
+    if isinstance(value, dict):
+        return {str(key): clean(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [clean(part) for part in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return None if value is pd.NA or value is pd.NaT else value
+
+
+def _with_study(run: Run) -> pd.DataFrame:
+    return run.results if "study" in run.results or run.results.empty else run.results.assign(study=run.name)
+
+
+def _gather(runs: list[Run], part: str) -> list[dict[str, Any]]:
+    """Entries of one part of every `laws.json`, each saying its study when there are several."""
+    return [
+        {**entry, "group": {**({"study": run.name} if len(runs) > 1 else {}), **_group(entry)}}
+        for run in runs
+        for entry in run.laws.get(part, [])
+    ]
+
+
+def _laws(runs: list[Run]) -> list[dict[str, Any]]:
+    return _gather(runs, "laws")
+
+
+def _group(entry: dict[str, Any]) -> dict[str, Any]:
+    group = entry.get("group") or {}
+    return group if isinstance(group, dict) else {"group": group}
+
+
+def _csv(runs: list[Run], results: pd.DataFrame) -> str:
+    return runs[0].results_text if len(runs) == 1 else results.to_csv(index=False)
+
+
+def _short(value: Any) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(f"{value:.7g}")

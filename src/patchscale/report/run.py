@@ -1,0 +1,139 @@
+"""Reads run directories: the files of the contract, as tables and plain values, nothing computed.
+
+A directory of a study that still runs has no `results.csv` or `laws.json` yet; the parts that are there are read.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from patchscale.errors import InputError
+
+CURVE_COLUMNS = ["trial", "step", "samples", "train_flops", "seconds", "peak_memory_bytes"]
+"""Columns of every test line; the task's scores (`test_loss`, `top1`, ...) follow them."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory as read.
+
+    Attributes:
+        path: the directory.
+        study: the resolved study of `study.yaml`.
+        about: what stands beside it there (provenance, sharing).
+        results: `results.csv`, one row a finished trial (empty while none has finished).
+        results_text: the file itself, byte for byte, for the page's download.
+        laws: `laws.json`.
+        curves: test lines of every `metrics.jsonl`, with a `trial` column.
+        configs: `config.json` by trial id.
+        outcomes: `result.json` by trial id.
+        progress: `progress.json` by trial id.
+        failures: `failed.json` by trial id.
+    """
+
+    path: Path
+    study: dict[str, Any]
+    about: dict[str, Any]
+    results: pd.DataFrame
+    results_text: str
+    laws: dict[str, Any]
+    curves: pd.DataFrame
+    configs: dict[str, dict[str, Any]]
+    outcomes: dict[str, dict[str, Any]]
+    progress: dict[str, dict[str, Any]]
+    failures: dict[str, dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """The study's name: `study.yaml` says it, otherwise the table, otherwise the folder."""
+        if self.study.get("name"):
+            return str(self.study["name"])
+        if len(self.results) and "study" in self.results:
+            return str(self.results["study"].iloc[0])
+        return self.path.name
+
+
+def read(path: Path | str) -> Run:
+    """Reads a run directory.
+
+    Raises:
+        InputError: the directory is absent or holds neither `study.yaml` nor `results.csv`, or a file in it is damaged.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise InputError(f"run directory {path} does not exist; give the folder that `patchscale study run` printed")
+    table = path / "results.csv"
+    if not table.is_file() and not (path / "study.yaml").is_file():
+        raise InputError(f"{path} is not a run directory: it holds neither study.yaml nor results.csv")
+    results, text = pd.DataFrame(), ""
+    if table.is_file():
+        text = table.read_text()
+        results = _table(table)
+    about = _yaml(path / "study.yaml")
+    trials = sorted(folder for folder in (path / "trials").glob("*") if folder.is_dir())
+    return Run(
+        path=path,
+        study=about.pop("study", {}),
+        about=about,
+        results=results,
+        results_text=text,
+        laws=_json(path / "laws.json"),
+        curves=_curves(trials),
+        configs=_by_trial(trials, "config.json"),
+        outcomes=_by_trial(trials, "result.json"),
+        progress=_by_trial(trials, "progress.json"),
+        failures=_by_trial(trials, "failed.json"),
+    )
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype={"trial": str, "commit": str, "study": str}, float_precision="round_trip")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(f"{path} is not a readable table ({error}); run the study's command again") from error
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not readable YAML: {str(error).splitlines()[0]}") from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not readable JSON ({error}); run the study's command again") from error
+
+
+def _by_trial(trials: list[Path], name: str) -> dict[str, dict[str, Any]]:
+    return {folder.name: _json(folder / name) for folder in trials if (folder / name).is_file()}
+
+
+def _curves(trials: list[Path]) -> pd.DataFrame:
+    """Test lines of all trials; a last line without its end is still being written and is left out."""
+    rows: list[dict[str, Any]] = []
+    for folder in trials:
+        path = folder / "metrics.jsonl"
+        if not path.is_file():
+            continue
+        for number, line in enumerate(path.read_text().split("\n")[:-1], start=1):
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise InputError(f"{path} line {number} is not readable JSON ({error})") from error
+            if row.get("kind") == "test":
+                del row["kind"]
+                rows.append({"trial": folder.name, **row})
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*CURVE_COLUMNS, "test_loss"])

@@ -1,0 +1,141 @@
+"""The study in plain words: one paragraph, then the sentences of the laws, the inversions and the unfinished curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+STILL_FALLING = 0.02
+"""A curve whose test loss fell by more than this fraction over the last doubling of samples has not settled."""
+
+COUNTED = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+
+
+def verdict(results: pd.DataFrame, differences: Sequence[dict[str, Any]], study: str, y: str = "test_loss") -> str:
+    """One paragraph: what was trained, whether finer patches helped, the best trial, what is not settled.
+
+    Args:
+        results: the result table; may be empty.
+        differences: `laws.json`'s paired differences.
+        study: the study's name.
+        y: the quality column (lower is better).
+    """
+    if results.empty or y not in results:
+        return f"No trial of {study} has finished yet; this page fills as trials end."
+    parts = [_what(results, study), _refinements(differences), _best(results, y), _unsettled(results)]
+    return " ".join(part for part in parts if part)
+
+
+def inversions(differences: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The refinements whose interval says that the finer patch is worse."""
+    return [entry for entry in differences if entry["verdict"] == "inversion"]
+
+
+def falling(results: pd.DataFrame) -> pd.DataFrame:
+    """Trials whose test loss was still falling when they ended, steepest first."""
+    if "loss_drop_last_doubling" not in results:
+        return results.iloc[:0]
+    steep = results[results["loss_drop_last_doubling"] > STILL_FALLING]
+    return steep.sort_values("loss_drop_last_doubling", ascending=False)
+
+
+def falling_sentences(results: pd.DataFrame) -> list[str]:
+    """One sentence per model, input size and patch size whose curves had not settled."""
+    steep = falling(results)
+    axes = [name for name in ("study", "model", "input_size", "patch_size") if name in results]
+    several = [name for name in axes if name not in ("model", "patch_size") and results[name].nunique() > 1]
+    sentences = []
+    for key, group in steep.groupby(axes, sort=False):
+        named = dict(zip(axes, key, strict=True))
+        where = "".join(f", {name.replace('_', ' ')} {named[name]}" for name in several)
+        low, high = (f"{100 * drop:.0f}" for drop in (group[DROP].min(), group[DROP].max()))
+        drop = f"{low}" if low == high else f"{low} to {high}"
+        sentences.append(
+            f"{named.get('model', 'model')} at patch size {named.get('patch_size')}{where}: still falling, "
+            f"by {drop} % over the last doubling of samples ({plural(len(group), 'trial')})."
+        )
+    return sentences
+
+
+DROP = "loss_drop_last_doubling"
+
+
+def plural(count: int, noun: str, *, words: bool = False) -> str:
+    """`3 trials`, `1 trial`; with `words`, small counts are spelled out."""
+    number = COUNTED[count] if words and count < len(COUNTED) else f"{count:,}"
+    return f"{number} {noun}" + ("" if count == 1 else "s")
+
+
+def listed(values: Sequence[Any]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    texts = [str(value) for value in values]
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
+
+
+def _what(results: pd.DataFrame, study: str) -> str:
+    text = f"{study} trained {listed(_distinct(results, 'model'))} on {listed(_distinct(results, 'data'))}"
+    if "patch_size" in results:
+        patches = sorted(results["patch_size"].unique(), reverse=True)
+        text += f" at patch size{'s' if len(patches) > 1 else ''} {listed(patches)}"
+    if "random_seed" in results:
+        text += f", with {plural(results['random_seed'].nunique(), 'random seed', words=True)}"
+    return f"{text}: {plural(len(results), 'trial')}."
+
+
+def _refinements(differences: Sequence[dict[str, Any]]) -> str:
+    if not differences:
+        return ""
+    counts = {word: sum(entry["verdict"] == word for entry in differences) for word in ("lower", "inversion", "undecided")}
+    steps = plural(len(differences), "refinement")
+    if counts["lower"] == len(differences):
+        return f"Every one of the {steps} lowered the test loss, beyond the paired interval over random seeds."
+    text = f"Of {steps}, {counts['lower']} lowered the test loss beyond the paired interval over random seeds"
+    if counts["undecided"]:
+        text += f", {counts['undecided']} {'is' if counts['undecided'] == 1 else 'are'} undecided"
+    if counts["inversion"]:
+        worse = listed([f"{_group(entry)}{entry['from']} to {entry['to']}" for entry in inversions(differences)[:4]])
+        more = f" and {counts['inversion'] - 4} more" if counts["inversion"] > 4 else ""
+        return f"{text}, and {plural(counts['inversion'], 'inversion')} raised it ({worse}{more})."
+    return f"{text}; none raised it." if counts["lower"] else f"{text}; none is shown to raise it."
+
+
+def _best(results: pd.DataFrame, y: str) -> str:
+    axes = [name for name in ("model", "input_size", "patch_size") if name in results]
+    means = results.groupby(axes, sort=False)[y].mean()
+    if means.dropna().empty:
+        return ""
+    best = dict(zip(axes, _tuple(means.idxmin()), strict=True))
+    place = f" at patch size {best['patch_size']}" if "patch_size" in best else ""
+    if "input_size" in best and results["input_size"].nunique() > 1:
+        place += f" and input size {best['input_size']}"
+    return f"The lowest mean {y.replace('_', ' ')} is {means.min():.4g}, by {best.get('model', 'the model')}{place}."
+
+
+def _unsettled(results: pd.DataFrame) -> str:
+    if DROP not in results or results[DROP].isna().all():
+        return "No learning curve is long enough to say whether training had settled."
+    count = len(falling(results))
+    if not count:
+        return "All learning curves had settled when training ended."
+    many = "All" if count == len(results) else str(count)
+    curves = f"{plural(len(results), 'learning curve')}"
+    verb = "was" if count == 1 else "were"
+    return (
+        f"{many} of {curves} {verb} still falling by more than {100 * STILL_FALLING:.0f} % over the last doubling of "
+        "samples: more training would lower these losses, and may change their order."
+    )
+
+
+def _group(entry: dict[str, Any]) -> str:
+    values = [str(value) for name, value in entry.get("group", {}).items() if name in ("model", "input_size")]
+    return " ".join(values) + ", " if values else ""
+
+
+def _distinct(results: pd.DataFrame, name: str) -> list[Any]:
+    return list(results[name].unique()) if name in results else [name]
+
+
+def _tuple(key: Any) -> tuple[Any, ...]:
+    return key if isinstance(key, tuple) else (key,)
