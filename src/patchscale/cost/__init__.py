@@ -1,11 +1,33 @@
 """What a model costs, from shapes alone: parameters, FLOPs, memory, time, and which configuration a budget allows.
 
-Loads no torch. `estimate` counts one model.
+Loads no torch. `estimate` counts one model; `training_memory` and `step_time` say what training it takes on a device.
 """
 
 from __future__ import annotations
 
+from patchscale.cost.devices import DEVICES, Device, device_of
 from patchscale.cost.estimate import Cost, estimate
+from patchscale.cost.memory import Activations, Memory, activation_memory, largest_batch, training_memory
+from patchscale.cost.overhead import overhead_table
 from patchscale.cost.shapes import SHAPES, ModelShape, shape_of
+from patchscale.cost.time import StepTime, model_flops_hours, step_time
 
-__all__ = ["SHAPES", "Cost", "ModelShape", "estimate", "shape_of"]
+__all__ = [
+    "DEVICES",
+    "SHAPES",
+    "Activations",
+    "Cost",
+    "Device",
+    "Memory",
+    "ModelShape",
+    "StepTime",
+    "activation_memory",
+    "device_of",
+    "estimate",
+    "largest_batch",
+    "model_flops_hours",
+    "overhead_table",
+    "shape_of",
+    "step_time",
+    "training_memory",
+]

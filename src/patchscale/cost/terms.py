@@ -16,6 +16,7 @@ counted as the recurrence, the least work that defines it and the same for every
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from patchscale.cost.shapes import ModelShape
@@ -52,7 +53,8 @@ def grid_of(input_size: int | tuple[int, int], patch_size: int) -> tuple[int, in
         raise InputError(f"patch_size {patch_size} is not positive; use 1 or more")
     for side, pixels in (("height", height), ("width", width)):
         if pixels % patch_size:
-            usable = ", ".join(str(p) for p in range(1, pixels + 1) if pixels % p == 0)
+            both = math.gcd(height, width)
+            usable = ", ".join(str(p) for p in range(1, both + 1) if both % p == 0)
             raise InputError(f"patch_size {patch_size} does not divide image {side} {pixels}; use one of {usable}")
     return height // patch_size, width // patch_size
 

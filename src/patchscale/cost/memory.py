@@ -1,0 +1,222 @@
+"""Training memory from shapes: what the backward pass keeps, stage by stage, and what weights and optimizer take.
+
+Counted are the tensors that autograd keeps, each once, however many layers read it. Shape letters as in
+`patchscale.cost.terms`; r bytes of the residual stream, c bytes of what matrix products read and write.
+
+A DeiT block with fused attention keeps, a row: the residual stream before each norm (2 D at r), the two norms' outputs
+(2 D), queries, keys and values (3 D), attention's output (D), fc1's output and its activation (2 F), all at c; the
+log-sum-exp of attention (H at 4 bytes) and mean and deviation of two norms (4 at 4 bytes). Unfused attention keeps one
+L x L map a head instead of the log-sum-exp.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from patchscale.cost.estimate import Cost
+from patchscale.cost.mamba_memory import mamba_block_bytes
+from patchscale.cost.shapes import ModelShape
+from patchscale.errors import InputError
+
+PRECISIONS = {"float32": (4, 4), "bfloat16": (4, 2), "float16": (4, 2)}
+"""Name -> (r, c). Half precisions are autocast: float32 weights and residual stream, halves in matrix products."""
+
+ATTENTION = ("fused", "unfused")
+SSD = ("torch", "fused")
+FLOAT = 4
+ADAMW_STATES = 2
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Bytes of one image that the backward pass needs.
+
+    Attributes:
+        patch_embed: the image and what the patch embedding reads.
+        blocks: all blocks (with recompute: one residual stream a block, and one block in full).
+        head: final norm and head.
+        block: one block in full.
+        transient: gradients and temporaries alive at the peak, where the backward pass starts.
+    """
+
+    patch_embed: int
+    blocks: int
+    head: int
+    block: int
+    transient: int
+
+    @property
+    def kept(self) -> int:
+        """What autograd keeps, summed over stages: "memory per image" of table 6."""
+        return self.patch_embed + self.blocks + self.head
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peak bytes of one training process.
+
+    Attributes:
+        batch_size: images of one forward pass on one device.
+        precision: key of `PRECISIONS`.
+        recompute: whether blocks are computed again in the backward pass.
+        weights: float32 weights, and their half-precision copies under autocast.
+        gradients: float32 gradients.
+        optimizer: AdamW's two moments, and the average of weights if there is one.
+        activations: bytes an image.
+        peak: the largest of the backward pass's start (all activations) and end (all gradients, one block left).
+    """
+
+    batch_size: int
+    precision: str
+    recompute: bool
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: Activations
+    peak: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return dataclasses.asdict(self)
+
+
+def activation_memory(
+    cost: Cost,
+    *,
+    precision: str = "bfloat16",
+    recompute: bool = False,
+    attention: str = "fused",
+    ssd: str = "torch",
+    batch_size: int = 64,
+    cpu: bool = False,
+) -> Activations:
+    """What one image leaves for the backward pass.
+
+    Args:
+        cost: of `estimate`.
+        precision: `float32`, or `bfloat16` / `float16` (autocast).
+        recompute: blocks keep only their input.
+        attention: `fused` (flash attention, the default everywhere) or `unfused`.
+        ssd: `torch` (what the package runs) or `fused` (mamba-ssm's combined kernel); `patchscale.cost.mamba_memory`.
+        batch_size: images of one pass; only the states kept by the chunked SSD depend on it.
+        cpu: the chunked SSD uses a CPU's chunks.
+
+    Raises:
+        InputError: unknown precision, attention or ssd.
+    """
+    known = {"precision": (precision, PRECISIONS), "attention": (attention, ATTENTION), "ssd": (ssd, SSD)}
+    for what, (value, allowed) in known.items():
+        if value not in allowed:
+            raise InputError(f"unknown {what} {value!r}; use one of {', '.join(allowed)}")
+    shape, (residual, compute) = cost.shape, PRECISIONS[precision]
+    dim, rows = shape.embed_dim, cost.tokens + 1
+    pixels = cost.input_size[0] * cost.input_size[1] * cost.in_chans
+    if shape.family == "deit":
+        block = _deit_block_bytes(shape, cost.tokens, residual, compute, fused=attention == "fused")
+    else:
+        block = mamba_block_bytes(shape, cost.tokens, residual, compute, ssd=ssd, batch_size=batch_size, cpu=cpu)
+    blocks = shape.depth * block
+    if recompute:
+        blocks = shape.depth * rows * dim * residual + block
+    return Activations(
+        patch_embed=pixels * (FLOAT + compute),
+        blocks=blocks,
+        head=_head_bytes(cost, residual, compute),
+        block=block,
+        transient=_transient(shape, rows, residual, compute),
+    )
+
+
+def training_memory(
+    cost: Cost,
+    *,
+    batch_size: int,
+    precision: str = "bfloat16",
+    recompute: bool = False,
+    attention: str = "fused",
+    ssd: str = "torch",
+    cpu: bool = False,
+    average: bool = False,
+) -> Memory:
+    """Peak memory of training with AdamW on one device; data-parallel devices each need it.
+
+    Args:
+        cost: of `estimate`.
+        batch_size: images of one forward pass on this device (accumulation splits a larger batch).
+        precision: see `activation_memory`.
+        recompute: see `activation_memory`.
+        attention: see `activation_memory`.
+        ssd: see `activation_memory`.
+        cpu: see `activation_memory`.
+        average: whether an average of the weights is kept.
+
+    Raises:
+        InputError: unknown precision, attention or ssd, or a batch below 1.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size {batch_size} is not positive; use 1 or more")
+    kept = activation_memory(
+        cost,
+        precision=precision,
+        recompute=recompute,
+        attention=attention,
+        ssd=ssd,
+        batch_size=batch_size,
+        cpu=cpu,
+    )
+    compute = PRECISIONS[precision][1]
+    gradients = FLOAT * cost.params
+    weights = FLOAT * cost.params + (compute * cost.params if compute < FLOAT else 0)
+    optimizer = FLOAT * cost.params * (ADAMW_STATES + int(average))
+    start = batch_size * (kept.kept + kept.transient)
+    end = gradients + batch_size * (kept.patch_embed + kept.block + kept.transient)
+    return Memory(
+        batch_size=batch_size,
+        precision=precision,
+        recompute=recompute,
+        weights=weights,
+        gradients=gradients,
+        optimizer=optimizer,
+        activations=kept,
+        peak=weights + optimizer + max(start, end),
+    )
+
+
+def largest_batch(cost: Cost, memory_bytes: float, **options: Any) -> int:
+    """The largest batch of one forward pass that fits in `memory_bytes`; 0 if not even one image fits."""
+    one = training_memory(cost, batch_size=1, **options).peak
+    if one > memory_bytes:
+        return 0
+    low, high = 1, 2
+    while training_memory(cost, batch_size=high, **options).peak <= memory_bytes:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = training_memory(cost, batch_size=middle, **options).peak <= memory_bytes
+        low, high = (middle, high) if fits else (low, middle)
+    return low
+
+
+def _deit_block_bytes(shape: ModelShape, tokens: int, residual: int, compute: int, *, fused: bool) -> int:
+    dim, hidden, heads, rows = shape.embed_dim, shape.mlp_hidden, shape.num_heads, tokens + 1
+    a_row = 2 * dim * residual + (2 * dim + 3 * dim + dim + 2 * hidden) * compute + 4 * FLOAT
+    if fused:
+        return rows * (a_row + heads * FLOAT)
+    return rows * (a_row + rows * heads * compute)
+
+
+def _head_bytes(cost: Cost, residual: int, compute: int) -> int:
+    """The last block's output, its norm (kept whole where no cast copies the class row), head input and logits."""
+    dim, rows = cost.shape.embed_dim, cost.tokens + 1
+    head_rows = cost.tokens if cost.decoder else 1
+    norm = rows * dim * (residual + (FLOAT if cost.shape.family == "adventurer" else 0))
+    head_input = rows * dim * FLOAT if compute == FLOAT else head_rows * dim * compute
+    return norm + head_input + 3 * head_rows * cost.num_classes * FLOAT
+
+
+def _transient(shape: ModelShape, rows: int, residual: int, compute: int) -> int:
+    """Gradient of the residual stream and of the MLP's hidden row, where the last block's backward pass starts."""
+    return rows * (shape.embed_dim * residual + shape.mlp_hidden * compute)

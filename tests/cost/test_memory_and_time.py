@@ -1,0 +1,103 @@
+"""Memory and time: their parts add up, limits hold, and table 6 is met."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from patchscale.cost import (
+    DEVICES,
+    SHAPES,
+    activation_memory,
+    device_of,
+    estimate,
+    largest_batch,
+    overhead_table,
+    step_time,
+    training_memory,
+)
+from patchscale.errors import InputError
+
+
+def test_table_6_memory_within_10_percent_and_hours_within_12():
+    rows = overhead_table()
+    assert len(rows) == 15
+    for row in rows:
+        limit = 0.10 if row["quantity"] == "memory_mb_per_image" else 0.12
+        assert abs(row["error"]) < limit, row
+
+
+@given(
+    name=st.sampled_from(sorted(SHAPES)),
+    patch_size=st.sampled_from([4, 8, 16]),
+    precision=st.sampled_from(["float32", "bfloat16"]),
+    ssd=st.sampled_from(["torch", "fused"]),
+    batch_size=st.integers(1, 64),
+)
+@settings(deadline=None, max_examples=60)
+def test_memory_orders(name, patch_size, precision, ssd, batch_size):
+    cost = estimate(name, input_size=64, patch_size=patch_size)
+    options = {"precision": precision, "ssd": ssd}
+    full = training_memory(cost, batch_size=batch_size, **options)
+    less = training_memory(cost, batch_size=batch_size, recompute=True, **options)
+    assert less.peak <= full.peak
+    assert full.activations.kept == full.activations.patch_embed + full.activations.blocks + full.activations.head
+    assert training_memory(cost, batch_size=batch_size + 1, **options).peak >= full.peak
+    assert training_memory(cost, batch_size=batch_size, average=True, **options).peak == full.peak + 4 * cost.params
+    fits = largest_batch(cost, full.peak, **options)
+    assert fits >= batch_size
+    assert training_memory(cost, batch_size=fits, **options).peak <= full.peak
+    json.dumps(full.to_dict())
+
+
+def test_fused_kernels_keep_less():
+    adventurer = estimate("adventurer_base_patch16", input_size=224, patch_size=4)
+    deit = estimate("deit_base_patch16", input_size=224, patch_size=4)
+    assert activation_memory(adventurer, ssd="fused").kept < 0.7 * activation_memory(adventurer, ssd="torch").kept
+    assert activation_memory(deit, attention="unfused").kept > 3 * activation_memory(deit).kept
+
+
+def test_no_batch_fits_when_weights_do_not():
+    assert largest_batch(estimate("deit_huge_patch16", input_size=224), 2**30) == 0
+
+
+@pytest.mark.parametrize("device", sorted(DEVICES))
+def test_step_time_grows_with_work_and_shrinks_with_devices(device):
+    coarse, fine = (estimate("deit_base_patch16", input_size=224, patch_size=p) for p in (16, 8))
+    one = step_time(coarse, device_of(device), batch_size=64)
+    assert step_time(fine, device_of(device), batch_size=64).step > one.step
+    assert step_time(coarse, device_of(device), batch_size=64, recompute=True).step > one.step
+    eight = step_time(coarse, device_of(device), batch_size=64, gpus=8)
+    assert one.step / 8 <= eight.step * (1 + 1e-9)
+    assert eight.step < one.step
+    assert 0 < one.mfu <= 1
+    json.dumps(one.to_dict() | device_of(device).to_dict())
+
+
+def test_narrow_links_are_what_binds():
+    cost = estimate("deit_huge_patch16", input_size=64)
+    step = step_time(cost, device_of("rtx4090"), batch_size=16, gpus=16)
+    assert step.bound == "communication"
+    assert step.step < step.communication + max(step.compute, step.traffic)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda cost: device_of("h1000"), "unknown device 'h1000'; use one of h100"),
+        (lambda cost: activation_memory(cost, precision="int4"), "unknown precision 'int4'"),
+        (lambda cost: activation_memory(cost, ssd="mamba"), "unknown ssd 'mamba'; use one of torch, fused"),
+        (lambda cost: training_memory(cost, batch_size=0), "batch_size 0 is not positive"),
+        (lambda cost: step_time(cost, device_of("a100"), batch_size=2, gpus=4), "batch_size 2 on 4 devices"),
+        (
+            lambda cost: step_time(cost, device_of("cpu"), batch_size=2, precision="bfloat16"),
+            "cpu has no bfloat16 peak",
+        ),
+    ],
+)
+def test_bad_input_is_one_clear_line(call, message):
+    with pytest.raises(InputError, match=message):
+        call(estimate("deit_tiny_patch16", input_size=64))
