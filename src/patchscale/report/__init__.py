@@ -6,5 +6,6 @@ Everything drawn in the project is drawn here, in one theme; values are copied f
 from __future__ import annotations
 
 from patchscale.report.api import build
+from patchscale.report.figures import figures
 
-__all__ = ["build"]
+__all__ = ["build", "figures"]

@@ -1,4 +1,4 @@
-"""Everything the page shows, as one JSON-able dictionary: values are copied from the run directories, never refitted."""
+"""Everything the page shows, as one JSON-able dictionary: values are copied from run directories, never refitted."""
 
 from __future__ import annotations
 
@@ -37,16 +37,19 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
     axes = axis_columns(results, curves, several=len(runs) > 1)
     means = configurations(results, axes, y) if len(results) and y in results else pd.DataFrame()
     differences = _gather(runs, "differences")
-    title = " + ".join(dict.fromkeys(run.name for run in runs))
+    name = " + ".join(dict.fromkeys(run.name for run in runs))
+    title = runs[0].study.get("title", name) if len(runs) == 1 else name
     labels = model_labels(results["model"].unique()) if "model" in results else {}
     shown = results.assign(model=results["model"].map(labels)) if labels else results
+    worded = [relabelled(entry, labels) for entry in differences]
     return clean(
         {
             "title": title,
+            "name": name,
             "live": live,
             "y": y,
-            "verdict": verdict(shown, differences, title, y),
-            "inversions": [entry["sentence"] for entry in inversions(differences)],
+            "verdict": verdict(shown, worded, name, y),
+            "inversions": inversions(differences),
             "falling": falling_sentences(shown),
             "falling_trials": list(falling(results)["trial"]) if len(results) else [],
             "facts": facts(runs, results),
@@ -55,7 +58,7 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
             "columns": list(results.columns),
             "rows": results.to_numpy(dtype=object).tolist(),
             "csv": _csv(runs, results),
-            "laws": _laws(runs),
+            "laws": _gather(runs, "laws"),
             "differences": differences,
             "crossings": _gather(runs, "crossings"),
             "curves": curve_lists(curves),
@@ -85,6 +88,12 @@ def model_labels(models: Any) -> dict[str, str]:
     return {model: name if taken.count(name) == 1 else model for model, name in short.items()}
 
 
+def relabelled(entry: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:
+    """A copy of an entry of `laws.json` whose group names the model as the page does."""
+    group = {name: labels.get(value, value) if name == "model" else value for name, value in entry["group"].items()}
+    return {**entry, "group": group}
+
+
 def curve_lists(curves: pd.DataFrame) -> dict[str, dict[str, list[float]]]:
     """Learning curves by trial, one list a column, to seven significant digits."""
     columns = [name for name in curves.columns if name not in ("trial", "step")]
@@ -95,7 +104,7 @@ def curve_lists(curves: pd.DataFrame) -> dict[str, dict[str, list[float]]]:
 
 
 def published_points(results: pd.DataFrame) -> list[dict[str, Any]]:
-    """Published top-1 accuracies of the families in the study, as error rates over tokens (ImageNet-1k, Base models)."""
+    """Published top-1 accuracies of the families in the study, as error rates (ImageNet-1k, Base models)."""
     if results.empty or "classification" not in set(results.get("task", [])):
         return []
     families = {family for family in FAMILIES if results["model"].astype(str).str.startswith(family).any()}
@@ -146,12 +155,18 @@ def provenance(runs: list[Run], results: pd.DataFrame) -> list[list[str]]:
     for column in ("commit", "device", "precision"):
         if column in results:
             counts = results[column].dropna().astype(str).value_counts()
-            named = [value if len(counts) == 1 else f"{value} ({plural(int(n), 'trial')})" for value, n in counts.items()]
+            named = [
+                value if len(counts) == 1 else f"{value} ({plural(int(n), 'trial')})" for value, n in counts.items()
+            ]
             pairs += [[column, ", ".join(named)]] if named else []
     for run in runs:
         prefix = f"{run.name}: " if len(runs) > 1 else ""
         stored = flatten(run.about.get("provenance", {}))
-        pairs += [[prefix + key.replace("versions.", ""), str(value)] for key, value in stored.items() if key not in ("commit", "device")]
+        pairs += [
+            [prefix + key.replace("versions.", ""), str(value)]
+            for key, value in stored.items()
+            if key not in ("commit", "device")
+        ]
         pairs.append([prefix + "run directory", run.path.name])
     return pairs
 
@@ -203,10 +218,6 @@ def _gather(runs: list[Run], part: str) -> list[dict[str, Any]]:
         for run in runs
         for entry in run.laws.get(part, [])
     ]
-
-
-def _laws(runs: list[Run]) -> list[dict[str, Any]]:
-    return _gather(runs, "laws")
 
 
 def _group(entry: dict[str, Any]) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def read(path: Path | str) -> Run:
 
 def _table(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, dtype={"trial": str, "commit": str, "study": str}, float_precision="round_trip")
+        return pd.read_csv(path, dtype={"trial": str, "commit": str, "study": str}, engine="python")  # exact floats
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InputError(f"{path} is not a readable table ({error}); run the study's command again") from error
 

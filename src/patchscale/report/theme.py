@@ -66,7 +66,9 @@ def css_variables() -> str:
 
 def css_fonts() -> str:
     """The font list as CSS writes it, the system's own face first."""
-    return ",".join(["system-ui", "-apple-system", "'Segoe UI'", "Roboto", *(f"'{font}'" for font in FONTS[:-1]), FONTS[-1]])
+    return ",".join(
+        ["system-ui", "-apple-system", "'Segoe UI'", "Roboto", *(f"'{font}'" for font in FONTS[:-1]), FONTS[-1]]
+    )
 
 
 def matplotlib_style(palette: dict[str, str] = LIGHT) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import pandas as pd
 STILL_FALLING = 0.02
 """A curve whose test loss fell by more than this fraction over the last doubling of samples has not settled."""
 
+DROP = "loss_drop_last_doubling"
+
 COUNTED = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 
@@ -24,7 +26,7 @@ def verdict(results: pd.DataFrame, differences: Sequence[dict[str, Any]], study:
     """
     if results.empty or y not in results:
         return f"No trial of {study} has finished yet; this page fills as trials end."
-    parts = [_what(results, study), _refinements(differences), _best(results, y), _unsettled(results)]
+    parts = [_what(results), _refinements(differences), _best(results, y), _unsettled(results)]
     return " ".join(part for part in parts if part)
 
 
@@ -35,31 +37,35 @@ def inversions(differences: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def falling(results: pd.DataFrame) -> pd.DataFrame:
     """Trials whose test loss was still falling when they ended, steepest first."""
-    if "loss_drop_last_doubling" not in results:
+    if DROP not in results:
         return results.iloc[:0]
-    steep = results[results["loss_drop_last_doubling"] > STILL_FALLING]
-    return steep.sort_values("loss_drop_last_doubling", ascending=False)
+    steep = results[results[DROP] > STILL_FALLING]
+    return steep.sort_values(DROP, ascending=False)
 
 
 def falling_sentences(results: pd.DataFrame) -> list[str]:
-    """One sentence per model, input size and patch size whose curves had not settled."""
+    """One sentence per model (and input size) whose curves had not settled, with the patch sizes concerned."""
     steep = falling(results)
-    axes = [name for name in ("study", "model", "input_size", "patch_size") if name in results]
-    several = [name for name in axes if name not in ("model", "patch_size") and results[name].nunique() > 1]
-    sentences = []
-    for key, group in steep.groupby(axes, sort=False):
-        named = dict(zip(axes, key, strict=True))
-        where = "".join(f", {name.replace('_', ' ')} {named[name]}" for name in several)
-        low, high = (f"{100 * drop:.0f}" for drop in (group[DROP].min(), group[DROP].max()))
-        drop = f"{low}" if low == high else f"{low} to {high}"
-        sentences.append(
-            f"{named.get('model', 'model')} at patch size {named.get('patch_size')}{where}: still falling, "
-            f"by {drop} % over the last doubling of samples ({plural(len(group), 'trial')})."
-        )
-    return sentences
+    axes = [name for name in ("study", "model", "input_size") if name in results and results[name].nunique() > 1]
+    if steep.empty:
+        return []
+    groups = steep.groupby(axes, sort=False) if axes else [((), steep)]
+    return [f"{_place(dict(zip(axes, _tuple(key), strict=True)))}{_steepness(group)}." for key, group in groups]
 
 
-DROP = "loss_drop_last_doubling"
+def _steepness(group: pd.DataFrame) -> str:
+    low, high = (f"{100 * drop:.1f}" for drop in (group[DROP].min(), group[DROP].max()))
+    drop = low if low == high else f"{low} to {high}"
+    where = ""
+    if "patch_size" in group:
+        patches = sorted(group["patch_size"].unique(), reverse=True)
+        where = f"patch size{'s' if len(patches) > 1 else ''} {listed(patches)}, "
+    return f"{where}by {drop} % over the last doubling of samples"
+
+
+def _place(values: dict[str, Any]) -> str:
+    texts = [f"{value} px" if name == "input_size" else str(value) for name, value in values.items()]
+    return " · ".join(texts) + ": " if texts else ""
 
 
 def plural(count: int, noun: str, *, words: bool = False) -> str:
@@ -74,20 +80,23 @@ def listed(values: Sequence[Any]) -> str:
     return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
 
 
-def _what(results: pd.DataFrame, study: str) -> str:
-    text = f"{study} trained {listed(_distinct(results, 'model'))} on {listed(_distinct(results, 'data'))}"
+def _what(results: pd.DataFrame) -> str:
+    models = _distinct(results, "model")
+    text = f"{listed(models)} {'was' if len(models) == 1 else 'were'} trained on {listed(_distinct(results, 'data'))}"
     if "patch_size" in results:
         patches = sorted(results["patch_size"].unique(), reverse=True)
         text += f" at patch size{'s' if len(patches) > 1 else ''} {listed(patches)}"
     if "random_seed" in results:
-        text += f", with {plural(results['random_seed'].nunique(), 'random seed', words=True)}"
-    return f"{text}: {plural(len(results), 'trial')}."
+        text += f" with {plural(results['random_seed'].nunique(), 'random seed', words=True)}"
+    return f"{text} ({plural(len(results), 'trial')})."
 
 
 def _refinements(differences: Sequence[dict[str, Any]]) -> str:
     if not differences:
         return ""
-    counts = {word: sum(entry["verdict"] == word for entry in differences) for word in ("lower", "inversion", "undecided")}
+    counts = {
+        word: sum(entry["verdict"] == word for entry in differences) for word in ("lower", "inversion", "undecided")
+    }
     steps = plural(len(differences), "refinement")
     if counts["lower"] == len(differences):
         return f"Every one of the {steps} lowered the test loss, beyond the paired interval over random seeds."
@@ -95,7 +104,9 @@ def _refinements(differences: Sequence[dict[str, Any]]) -> str:
     if counts["undecided"]:
         text += f", {counts['undecided']} {'is' if counts['undecided'] == 1 else 'are'} undecided"
     if counts["inversion"]:
-        worse = listed([f"{_group(entry)}{entry['from']} to {entry['to']}" for entry in inversions(differences)[:4]])
+        worse = listed(
+            [f"{_group(entry)}patch size {entry['from']} to {entry['to']}" for entry in inversions(differences)[:4]]
+        )
         more = f" and {counts['inversion'] - 4} more" if counts["inversion"] > 4 else ""
         return f"{text}, and {plural(counts['inversion'], 'inversion')} raised it ({worse}{more})."
     return f"{text}; none raised it." if counts["lower"] else f"{text}; none is shown to raise it."
@@ -119,18 +130,18 @@ def _unsettled(results: pd.DataFrame) -> str:
     count = len(falling(results))
     if not count:
         return "All learning curves had settled when training ended."
-    many = "All" if count == len(results) else str(count)
-    curves = f"{plural(len(results), 'learning curve')}"
+    curves = plural(len(results), "learning curve")
+    many = "All" if count == len(results) > 1 else f"{count} of"
     verb = "was" if count == 1 else "were"
     return (
-        f"{many} of {curves} {verb} still falling by more than {100 * STILL_FALLING:.0f} % over the last doubling of "
+        f"{many} {curves} {verb} still falling by more than {100 * STILL_FALLING:.0f} % over the last doubling of "
         "samples: more training would lower these losses, and may change their order."
     )
 
 
 def _group(entry: dict[str, Any]) -> str:
-    values = [str(value) for name, value in entry.get("group", {}).items() if name in ("model", "input_size")]
-    return " ".join(values) + ", " if values else ""
+    group = {name: value for name, value in entry.get("group", {}).items() if name in ("study", "model", "input_size")}
+    return _place(group).removesuffix(": ") + ", " if group else ""
 
 
 def _distinct(results: pd.DataFrame, name: str) -> list[Any]:

@@ -6,8 +6,8 @@ function overview() {
   const open = progressBox();
   if (open) element.append(open);
   const lists = [];
-  if (D.laws.length) lists.push(["The law", D.laws.filter((law) => law.form === D.laws[0].form && law.y === D.y).map((law) => `${groupLabel(law.group)}: ${law.sentence}`)]);
-  if (D.inversions.length) lists.push(["Inversions", D.inversions]);
+  if (D.laws.length) lists.push(["The law", D.laws.filter((law) => law.form === D.laws[0].form && law.y === D.y).map((law) => [`${groupLabel(law.group)}: `, formula(law.formula), `; ${lawShort(law)}`])]);
+  if (D.inversions.length) lists.push(["Inversions", D.inversions.map((entry) => `${groupLabel(entry.group)}: ${sentence(entry)}`)]);
   if (D.falling.length) lists.push(["Still falling when training ended", D.falling]);
   const limit = 6;
   if (lists.length) {

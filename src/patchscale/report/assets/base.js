@@ -16,7 +16,7 @@ function el(tag, attributes = {}, ...children) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (value !== null && value !== false) element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== ""));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== ""));
   return element;
 }
 
@@ -99,6 +99,19 @@ function groupLabel(group) {
     if (name === "patch_size") return `p ${value}`;
     return name === "study" ? value : `${label(name)} ${value}`;
   }).join(" · ") || "all trials";
+}
+
+/** A sentence of laws.json without the group that the page already shows above it. */
+function sentence(entry) {
+  const group = Object.entries(entry.group).map(([name, value]) => `${name}=${value}`).join(", ");
+  let text = entry.sentence;
+  [`for ${group}: `, `${group}: `].forEach((start) => { if (text.startsWith(start)) text = text.slice(start.length); });
+  return text.replaceAll("->", "→").replaceAll("patch_size", "patch size").replaceAll("_loss", " loss").replace(/^./, (letter) => letter.toUpperCase());
+}
+
+/** A formula with raised exponents. */
+function formula(text) {
+  return text.replaceAll(" * ", " · ").replaceAll("_", " ").split(/\^(\(?-?[\d.]+(?:e[-+]?\d+)?\)?)/).map((part, i) => (i % 2 ? el("sup", {}, part.replace("-", "−")) : part));
 }
 
 /** Splits objects by some of their columns: [{group, rows}]. */

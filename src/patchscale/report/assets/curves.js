@@ -16,8 +16,7 @@ function curveSection() {
   if (views.length > 1) controls.unshift(choice("Quantity", views.map((y) => [y, label(y)]), curveState.y, (y) => { curveState.y = y; refreshPlots("curves"); }));
   const open = D.progress.filter((note) => D.curves[note.trial]).map((note) => ({ ...openRow(note), open: true }));
   const { element, body } = section("curves", "Learning curves",
-    `Thick: mean over random seeds. Darker: finer patch.${D.falling_trials.length ? " ↓ marks curves that were still falling at the end." : ""}`, controls);
-  if (dark()) body.previousElementSibling.textContent = body.previousElementSibling.textContent.replace("Darker", "Stronger");
+    `Thick: mean over random seeds. The finer the patch, the stronger the line.${D.falling_trials.length ? " ↓ marks curves that were still falling at the end." : ""}`, controls);
   const grid = el("div", { class: "panels" });
   groupBy([...trials, ...open], panelAxes()).forEach(({ group, rows: part }) => {
     const end = groupBy(part.filter((row) => !row.open), lineAxes()).map((line) => `${groupLabel(line.group)}: ${format(D.y, mean(line.rows.map((row) => row[D.y])))}`);
@@ -80,7 +79,7 @@ function curvePlot(part) {
   return {
     data,
     layout: layout({ ...x, title: { ...x.title, text: titles[curveState.x] } }, y, label(curveState.y), {
-      annotations: ends.length <= 14 ? endLabels(ends, y.range, 300) : [], margin: { r: ends.length <= 14 ? room : 16 },
+      annotations: ends.length <= 14 ? endLabels(ends, y.range, printing ? PRINTED.height : 300) : [], margin: { r: ends.length <= 14 ? room : 16 },
     }),
   };
 }

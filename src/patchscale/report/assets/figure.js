@@ -2,6 +2,7 @@
 
 const figures = new Set();
 let printing = false;
+const PRINTED = { width: 330, height: 226 }; // half the text width of A4 and 60 mm, in CSS pixels
 
 function dark() {
   const chosen = document.documentElement.dataset.theme;
@@ -56,11 +57,19 @@ function logTicks(low, high, wanted = 4) {
 function logAxis(name, low, high, air = 0.06, wanted = 4) {
   const [a, b] = [Math.log10(low), Math.log10(high)];
   const pad = Math.max((b - a) * air, 0.01);
-  const ticks = logTicks(10 ** (a - pad), 10 ** (b + pad), wanted);
+  const unit = tickUnit(name, low);
+  const ticks = logTicks(10 ** (a - pad) / unit, 10 ** (b + pad) / unit, wanted).map((tick) => tick * unit);
   return {
     ...axis(), type: "log", range: [a - pad, b + pad], tickvals: ticks,
     ticktext: ticks.map((tick) => format(name, tick).replace(/(\.\d*?)0+ %$/, "$1 %").replace(". %", " %")),
   };
+}
+
+/** The unit in which ticks are round numbers: MiB and GiB, minutes and hours. */
+function tickUnit(name, low) {
+  if (/bytes/.test(name)) return 1024 ** Math.floor(Math.log(low) / Math.log(1024));
+  if (name === "seconds") return low < 120 ? 1 : low < 7200 ? 60 : 3600;
+  return 1;
 }
 
 function axis() {
@@ -83,7 +92,7 @@ function layout(x, y, yTitle, more = {}) {
     hoverlabel: { bgcolor: c.panel, bordercolor: c.line, font: { family: D.theme.font, size: 12, color: c.ink }, align: "left" },
     xaxis: x, yaxis: y,
     annotations: [{
-      text: yTitle, xref: "paper", yref: "paper", x: 0, y: 1, xanchor: "left", yanchor: "bottom", xshift: -44, yshift: 6,
+      text: yTitle, xref: "paper", yref: "paper", x: 0, y: 1, xanchor: "left", yanchor: "bottom", xshift: -52, yshift: 6,
       showarrow: false, font: { size: 11, color: c.soft },
     }, ...annotations],
     ...rest,
@@ -109,7 +118,8 @@ function plot(alt, draw) {
 function render(element) {
   const { data, layout: shape } = element.draw();
   element.drawn = true;
-  return Plotly.react(element, data, { ...shape, width: element.clientWidth, height: element.clientHeight }, { displayModeBar: false, doubleClick: "reset" });
+  const size = printing ? PRINTED : { width: element.clientWidth, height: element.clientHeight };
+  return Plotly.react(element, data, { ...shape, ...size }, { displayModeBar: false, doubleClick: "reset" });
 }
 
 /** Draws again what stands in the page: all figures when printing, otherwise those already drawn. */

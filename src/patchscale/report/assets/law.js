@@ -96,7 +96,7 @@ function lawFigure(panel, ranges) {
   const figure = el("figure", {}, el("h3", {}, groupLabel(group)), plot(lawAlt(panel), () => lawPlot(panel, ranges)));
   const caption = el("figcaption");
   if (law) {
-    caption.append(el("p", { class: "formula" }, law.formula), el("p", {}, law.sentence));
+    caption.append(el("p", { class: "formula" }, formula(law.formula)), el("p", {}, lawShort(law)));
     caption.append(el("details", {}, el("summary", {}, "Parameters and checks"), lawTable(law)));
   } else if (D.laws.length) {
     caption.append(el("p", {}, `No law was fitted to ${label(lawState.y)}.`));
@@ -119,7 +119,8 @@ function lawPlot(panel, ranges) {
   const c = palette();
   const name = lawX(panel);
   const data = [];
-  if (law && law.band && lawState.band) {
+  const band = lawState.band && law && law.band && law.band.low.some((value) => value > 0);
+  if (band) {
     const { x, low, high } = law.band;
     const kept = x.map((_, i) => i).filter((i) => low[i] > 0 && high[i] > 0);
     data.push({
@@ -172,6 +173,14 @@ function lawXAxis(name, points, outside, range) {
   };
 }
 
+/** The exponent with its interval, or that the data do not identify it; then how well held-out points were met. */
+function lawShort(law) {
+  const parts = Object.entries(law.params).filter(([name, param]) => name === "exponent" || !param.identified).map(([name, param]) => (param.identified
+    ? `${name} ${number(param.value, 3)} (${number(param.low, 3)} to ${number(param.high, 3)})` : `${name} not identified`));
+  parts.push(`${law.points} points`);
+  return parts.join(", ");
+}
+
 function lawTable(law) {
   const body = Object.entries(law.params || {}).map(([name, param]) => el("tr", {},
     el("th", { scope: "row" }, name), el("td", { class: "number" }, number(param.value)),
@@ -180,8 +189,7 @@ function lawTable(law) {
   const checks = [`${law.points} points`, `form ${law.form}`];
   if (law.starts) checks.push(`${law.starts.agree} of ${law.starts.tried} starts agree`);
   if (typeof law.rms_log_residual === "number") checks.push(`rms log residual ${number(law.rms_log_residual, 3)}`);
-  if (law.held_out) checks.push(`held out: ${Object.entries(law.held_out).filter(([, v]) => typeof v !== "object").map(([k, v]) => `${label(k)} ${number(v, 3)}`).join(", ")}`);
   return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Parameters of ${groupLabel(law.group)}` },
     el("table", {}, el("thead", {}, el("tr", {}, ["parameter", "value", `${Math.round(100 * (law.confidence || 0.9))} % interval`, ""].map((text, i) => (text ? el("th", { scope: "col", class: i === 1 || i === 2 ? "number" : null }, text) : el("td"))))), el("tbody", {}, body)),
-    el("p", {}, checks.join(" · ")));
+    el("p", {}, sentence(law)), el("p", {}, `${checks.join(" · ")}${law.source ? ` · ${law.source}` : ""}`));
 }

@@ -18,7 +18,7 @@ function refinementSection() {
   }
   if (D.crossings.length) {
     body.append(el("h3", { style: "margin-top:2rem" }, "Where two patch sizes cross in training budget"),
-      el("ul", { class: "sentences" }, D.crossings.map((crossing) => el("li", {}, crossing.sentence))));
+      el("ul", { class: "sentences" }, D.crossings.map((crossing) => el("li", {}, `${groupLabel(crossing.group)}: ${sentence(crossing)}`))));
   }
   return element;
 }
@@ -28,7 +28,7 @@ function differenceRow(d, index, reach) {
   const group = groupLabel(d.group);
   const first = !before || groupLabel(before.group) !== group;
   const known = typeof d.low === "number";
-  return el("tr", { title: d.sentence },
+  return el("tr", { title: sentence(d) },
     el("th", { scope: "row" }, first ? group : el("span", { class: "unseen" }, group)),
     el("td", {}, `${d.from} → ${d.to}`),
     el("td", { class: "number" }, signed(d.difference)),

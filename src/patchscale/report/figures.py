@@ -1,0 +1,208 @@
+"""Figures for papers: law, learning curves, cost and differences of one run directory, as SVG and PNG."""
+
+from __future__ import annotations
+
+import io
+import math
+import string
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from patchscale.errors import InputError
+from patchscale.files import write_bytes
+from patchscale.report.draw import cost_panel, curve_panel, difference_panel, law_panel, log_scale, name_of
+from patchscale.report.pareto import configurations, pareto
+from patchscale.report.payload import axis_columns, model_labels
+from patchscale.report.run import Run, read
+from patchscale.report.theme import LIGHT, MARKERS, matplotlib_style
+
+COSTS = ("train_flops", "seconds", "peak_memory_bytes")
+WIDTH = 6.75  # inches: the text width of a two-column paper
+METADATA = {"svg": {"Date": None, "Creator": "patchscale"}, "png": {"Software": "patchscale"}}
+
+
+def figures(run_dir: Path, out_dir: Path) -> list[Path]:
+    """Writes `law`, `differences`, `curves` and `cost` as .svg and .png, each where the directory has its data.
+
+    Args:
+        run_dir: a run directory with finished trials.
+        out_dir: the folder for the files, made if missing.
+
+    Returns:
+        The files written. Equal data give byte-identical files.
+
+    Raises:
+        InputError: not a run directory, or no trial has finished.
+    """
+    run = read(run_dir)
+    if run.results.empty:
+        raise InputError(f"{run_dir} has no finished trial to draw; run the study first")
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    with matplotlib.rc_context(matplotlib_style()):
+        for name, make in (("law", law), ("differences", differences), ("curves", curves), ("cost", cost)):
+            figure = make(run)
+            if figure is not None:
+                written += save(figure, out_dir / name)
+    return written
+
+
+def law(run: Run) -> Figure | None:
+    """One panel per group of the law, or per model and input size where none was fitted."""
+    y = run.laws.get("y", "test_loss")
+    if y not in run.results:
+        return None
+    fitted = [entry for entry in run.laws.get("laws", []) if isinstance(entry["x"], str) and entry["y"] == y]
+    first = fitted[0]["form"] if fitted else None
+    chosen = [entry for entry in fitted if entry["form"] == first]
+    x = chosen[0]["x"] if chosen else "tokens"
+    groups = [entry["group"] for entry in chosen] or _groups(run.results)
+    figure, panels = grid(len(groups))
+    for place, (axes, group) in enumerate(zip(panels, groups, strict=True)):
+        entry = chosen[place] if chosen else None
+        law_panel(axes, _rows(run.results, group), entry, x, y)
+        caption(axes, place, title(run, group))
+    share(panels, y)
+    handles = [Line2D([], [], linestyle="none", marker="o", markersize=4, color=LIGHT["measured"], label="measured")]
+    if chosen:
+        handles.append(Line2D([], [], color=LIGHT["predicted"], label=f"fit ({chosen[0]['form'].replace('_', ' ')})"))
+        percent = f"{100 * chosen[0]['confidence']:g} % interval"
+        handles.append(Patch(color=LIGHT["predicted"], alpha=0.15, linewidth=0, label=percent))
+    legend(figure, handles)
+    return figure
+
+
+def differences(run: Run) -> Figure | None:
+    """What each refinement changed, one panel per group."""
+    entries = run.laws.get("differences", [])
+    groups = _distinct([entry["group"] for entry in entries])
+    if not groups:
+        return None
+    figure, panels = grid(len(groups), height=1.7)
+    for place, (axes, group) in enumerate(zip(panels, groups, strict=True)):
+        difference_panel(axes, [entry for entry in entries if entry["group"] == group], run.laws["y"])
+        caption(axes, place, title(run, group))
+        if place % _columns(len(groups)) == 0:
+            axes.set_ylabel("patch size")
+    return figure
+
+
+def curves(run: Run) -> Figure | None:
+    """Test loss over samples, one panel per model and input size."""
+    y = run.laws.get("y", "test_loss")
+    if run.curves.empty or y not in run.curves or "patch_size" not in run.results:
+        return None
+    groups = _groups(run.results)
+    patches = sorted(run.results["patch_size"].unique(), reverse=True)
+    names = ["trial", "patch_size", *groups[0]]
+    table = run.curves[["trial", "step", "samples", y]].merge(run.results[names], on="trial")
+    figure, panels = grid(len(groups))
+    for place, (axes, group) in enumerate(zip(panels, groups, strict=True)):
+        curve_panel(axes, _rows(table, group), patches, "samples", y)
+        caption(axes, place, title(run, group))
+    share(panels, y)
+    return figure
+
+
+def cost(run: Run) -> Figure | None:
+    """Quality over FLOPs, time and memory with the Pareto set."""
+    y = run.laws.get("y", "test_loss")
+    known = [name for name in COSTS if name in run.results and run.results[name].notna().any()]
+    if not known or y not in run.results:
+        return None
+    means = configurations(run.results, axis_columns(run.results, run.curves, several=False), y)
+    models = list(means["model"].unique())
+    figure, panels = grid(len(known))
+    for place, (axes, name) in enumerate(zip(panels, known, strict=True)):
+        cost_panel(axes, means, pareto(means, name, y), models, name, y)
+        caption(axes, place, "")
+    share(panels, y)
+    labels = model_labels(models)
+    shape = {"linestyle": "none", "markersize": 5, "color": LIGHT["measured"]}
+    handles = [Line2D([], [], marker=MARKERS[i % len(MARKERS)], label=labels[m], **shape) for i, m in enumerate(models)]
+    handles.append(Line2D([], [], color=LIGHT["ink"], linewidth=0.8, linestyle=(0, (4, 2)), label="Pareto set"))
+    legend(figure, handles)
+    return figure
+
+
+def grid(count: int, height: float = 2.1) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels, at most three a row."""
+    columns = _columns(count)
+    rows = math.ceil(count / columns)
+    width = WIDTH if columns > 1 else WIDTH / 2
+    figure = Figure(figsize=(width, height * rows + 0.3), layout="constrained")
+    panels = [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
+    return figure, panels
+
+
+def share(panels: list[Axes], y: str) -> None:
+    """One log range of y for all panels, so that heights can be compared."""
+    low = min(axes.dataLim.ymin for axes in panels)
+    high = max(axes.dataLim.ymax for axes in panels)
+    air = (high / low) ** 0.05
+    columns = _columns(len(panels))
+    for place, axes in enumerate(panels):
+        axes.set_ylim(low / air, high * air)
+        log_scale(axes, "y", y)
+        if place % columns == 0:
+            axes.set_ylabel(name_of(y))
+
+
+def caption(axes: Axes, place: int, text: str) -> None:
+    """`(a) deit_pico, 48 px` above the panel."""
+    axes.set_title(f"({string.ascii_lowercase[place % 26]}) {text}".rstrip(), loc="left")
+
+
+def legend(figure: Figure, handles: list[Any]) -> None:
+    """One legend for all panels, above them."""
+    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), handlelength=1.6, columnspacing=1.5)
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Writes `stem`.svg and `stem`.png, whole or not at all."""
+    written = []
+    for kind in ("svg", "png"):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=kind, metadata=METADATA[kind])
+        path = stem.with_suffix(f".{kind}")
+        write_bytes(path, buffer.getvalue())
+        written.append(path)
+    return written
+
+
+def title(run: Run, group: dict[str, Any]) -> str:
+    """A group in words, without what all groups share."""
+    labels = model_labels(run.results["model"].unique())
+    texts = [
+        labels.get(value, value) if name == "model" else f"{value} px" if name == "input_size" else f"{name} {value}"
+        for name, value in group.items()
+    ]
+    return ", ".join(map(str, texts))
+
+
+def _columns(count: int) -> int:
+    return count if count <= 3 else 2 if count == 4 else 3
+
+
+def _groups(results: pd.DataFrame) -> list[dict[str, Any]]:
+    names = [name for name in ("model", "input_size") if name in results]
+    return results[names].drop_duplicates().to_dict("records")
+
+
+def _rows(table: pd.DataFrame, group: dict[str, Any]) -> pd.DataFrame:
+    keep = pd.Series(True, index=table.index)
+    for name, value in group.items():
+        keep &= table[name].astype(str) == str(value)
+    return table[keep]
+
+
+def _distinct(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [group for place, group in enumerate(groups) if group not in groups[:place]]
