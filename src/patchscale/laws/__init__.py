@@ -3,7 +3,7 @@
 Needs numpy, scipy and pandas alone. Start with `fit`; `list_forms()` says what can be fitted, `register` adds a form.
 """
 
-from patchscale.laws import axis_forms
+from patchscale.laws import axis_forms, joint_forms, repeats, vlm_theory
 from patchscale.laws.crossings import crossings
 from patchscale.laws.fitting import fit
 from patchscale.laws.forms import Form, Parameter, get_form, list_forms, register
@@ -20,8 +20,11 @@ __all__ = [
     "crossings",
     "fit",
     "get_form",
+    "joint_forms",
     "list_forms",
     "paired_differences",
     "published",
     "register",
+    "repeats",
+    "vlm_theory",
 ]

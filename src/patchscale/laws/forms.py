@@ -54,6 +54,7 @@ class Form:
         source: paper and equation.
         domain: where the form makes sense.
         loss: "squared" or "huber", the default for this form.
+        linear_start: replaces the function where linear parameters of a start are solved, for laws only nearly linear.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Form:
     source: str = ""
     domain: str = ""
     loss: str = "squared"
+    linear_start: Callable[..., np.ndarray] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -76,9 +78,19 @@ class Form:
 
     def __call__(self, axes: tuple[np.ndarray, ...], values: np.ndarray) -> np.ndarray:
         """The function on axes of [n] or [S, n] for parameter values [..., m]; non-finite where it has no value."""
+        return self._call(self.function, axes, values)
+
+    def basis(self, axes: tuple[np.ndarray, ...], values: np.ndarray, name: str) -> np.ndarray:
+        """What multiplies the linear parameter `name`: the function with it 1 and the other linear ones 0."""
+        alone = np.array(values, dtype=float)
+        alone[..., [self.names.index(other) for other in self.linear]] = 0.0
+        alone[..., self.names.index(name)] = 1.0
+        return self._call(self.linear_start or self.function, axes, alone)
+
+    def _call(self, function, axes, values):
         columns = [values[..., [index]] for index in range(len(self.parameters))]
         with np.errstate(all="ignore"):
-            return np.asarray(self.function(*axes, *columns))
+            return np.asarray(function(*axes, *columns))
 
     def check(self) -> None:
         """Raises InputError when the description and the function disagree."""

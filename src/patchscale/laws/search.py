@@ -104,11 +104,8 @@ def solve_linear(problem: Problem, values: np.ndarray) -> np.ndarray:
         return values
     count, n = len(values), problem.y.shape[1]
     basis = np.empty((count, n, len(linear)))
-    for column, index in enumerate(linear):
-        alone = values.copy()
-        alone[:, linear] = 0.0
-        alone[:, index] = 1.0
-        basis[:, :, column] = np.broadcast_to(form(problem.axes, alone), (count, n))
+    for column, name in enumerate(form.linear):
+        basis[:, :, column] = form.basis(problem.axes, values, name)
     scale = np.abs(problem.y) if problem.space != "linear" else np.ones_like(problem.y)
     with np.errstate(all="ignore"):
         root = np.sqrt(problem.weights) / scale
