@@ -11,7 +11,8 @@ from safetensors import safe_open
 
 import patchscale.models
 from patchscale.errors import InputError
-from patchscale.models.adventurer import drop_path_rates, flipped_blocks, reverse_tokens
+from patchscale.models.adventurer import drop_path_rates, flipped_blocks
+from patchscale.models.block import reverse_tokens
 
 
 def named_tensor(name, shape):

@@ -32,10 +32,14 @@ def pick_chunk(length: int, device: torch.device) -> int:
     return -(-length // max(1, -(-length // largest)))
 
 
-def slabs(length: int, chunk: int, per_chunk_bytes: int, device: torch.device) -> list[tuple[int, int, int]]:
-    """Cuts a sequence into (start, chunks, chunk length): whole chunks in groups, then a shorter last chunk."""
+def slab_chunks(chunk_bytes: int, device: torch.device) -> int:
+    """How many chunks to handle together."""
     budget = CPU_SLAB_BYTES if device.type == "cpu" else GPU_SLAB_BYTES
-    group = max(1, budget // max(1, per_chunk_bytes))
+    return max(1, budget // max(1, chunk_bytes))
+
+
+def slabs(length: int, chunk: int, group: int) -> list[tuple[int, int, int]]:
+    """Cuts a sequence into (start, chunks, chunk length): whole chunks in groups, then a shorter last chunk."""
     whole, rest = divmod(length, chunk)
     cuts = [(start * chunk, min(group, whole - start), chunk) for start in range(0, whole, group)]
     if rest:
@@ -43,12 +47,12 @@ def slabs(length: int, chunk: int, per_chunk_bytes: int, device: torch.device) -
     return cuts
 
 
-def _cut(t: Tensor, start: int, count: int, chunk: int) -> Tensor:
+def cut_chunks(t: Tensor, start: int, count: int, chunk: int) -> Tensor:
     """[B, L, ...] to a view [B, G, Q, ...] of one slab."""
     return t[:, start : start + count * chunk].unflatten(1, (count, chunk))
 
 
-class _Slab:
+class Slab:
     """Chunk-local quantities of one slab, made in both passes.
 
     x [B, G, Q, H, P]; dt [B, G, Q, H] float; A [H] float; b, c [B, G, Q, N].
@@ -114,8 +118,8 @@ class _Slab:
         return torch.addcmul(own, mixed, self.row.to(mixed.dtype)[..., None]) if self.factored else own + mixed
 
 
-def _backward_slab(
-    slab: _Slab, starts: Tensor | None, ends: Tensor | None, d_state: Tensor | None, dy: Tensor, D, want_state: bool
+def slab_backward(
+    slab: Slab, starts: Tensor | None, ends: Tensor | None, d_state: Tensor | None, dy: Tensor, D, want_state: bool
 ):
     """Gradients of one slab.
 
@@ -196,13 +200,15 @@ class ChunkedSSD(torch.autograd.Function):
         dt_f, a_f = dt.to(f), A.to(f)
         b_, length, h, p = x.shape
         n = B.shape[-1]
-        cuts = slabs(length, chunk, b_ * chunk * h * p * x.element_size(), x.device)
+        cuts = slabs(length, chunk, slab_chunks(b_ * chunk * h * p * x.element_size(), x.device))
         state = initial_state.to(f) if initial_state is not None else None
         y = x.new_zeros(x.shape) if not cuts else torch.empty_like(x, memory_format=torch.contiguous_format)
         kept: list[Tensor | None] = []
         for k, (start, count, q) in enumerate(cuts):
-            slab = _Slab(
-                *(_cut(t, start, count, q) for t in (x, dt_f)), a_f, *(_cut(t, start, count, q) for t in (B, C))
+            slab = Slab(
+                *(cut_chunks(t, start, count, q) for t in (x, dt_f)),
+                a_f,
+                *(cut_chunks(t, start, count, q) for t in (B, C)),
             )
             last = k == len(cuts) - 1
             kept.append(state)
@@ -212,7 +218,7 @@ class ChunkedSSD(torch.autograd.Function):
                 starts, after = slab.states(before)
                 starts = None if state is None and count == 1 else starts
                 state = after
-            _cut(y, start, count, q).copy_(slab.output(starts, D))
+            cut_chunks(y, start, count, q).copy_(slab.output(starts, D))
         if want_final and state is None:
             state = x.new_zeros(b_, h, p, n, dtype=f)
         ctx.save_for_backward(x, dt, A, B, C, D, initial_state, *kept)
@@ -234,8 +240,10 @@ class ChunkedSSD(torch.autograd.Function):
         d_state = d_state.to(f) if d_state is not None else None
         for k in reversed(range(len(ctx.cuts))):
             start, count, q = ctx.cuts[k]
-            slab = _Slab(
-                *(_cut(t, start, count, q) for t in (x, dt_f)), a_f, *(_cut(t, start, count, q) for t in (B, C))
+            slab = Slab(
+                *(cut_chunks(t, start, count, q) for t in (x, dt_f)),
+                a_f,
+                *(cut_chunks(t, start, count, q) for t in (B, C)),
             )
             enters = kept[k]
             want_state = k > 0 or initial_state is not None
@@ -245,8 +253,8 @@ class ChunkedSSD(torch.autograd.Function):
                 starts, after = slab.states(before)
                 ends = torch.cat([starts[:, 1:], after[:, None]], 1)
                 starts = None if enters is None and count == 1 else starts
-            cut = lambda t: _cut(t, start, count, q)  # noqa: B023, E731
-            gx, gdt, ga, gb, gc, gd, d_state = _backward_slab(slab, starts, ends, d_state, cut(dy), D, want_state)
+            cut = lambda t: cut_chunks(t, start, count, q)  # noqa: B023, E731
+            gx, gdt, ga, gb, gc, gd, d_state = slab_backward(slab, starts, ends, d_state, cut(dy), D, want_state)
             cut(dx).copy_(gx), cut(ddt).copy_(gdt), cut(db).copy_(gb), cut(dc).copy_(gc)
             d_a += ga
             d_d += gd

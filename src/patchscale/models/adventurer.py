@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from timm.layers import DropPath, trunc_normal_
+from timm.layers import trunc_normal_
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from patchscale.errors import InputError
 from patchscale.mixers import Mamba2, RMSNorm
+from patchscale.models.block import AdventurerBlock
 from patchscale.models.deit import Positions, check_positions
-from patchscale.models.swiglu import SwiGLU
 from patchscale.tokens import PatchEmbed, resize_positions, sincos_positions
 
 Flip = Literal["paper", "released"]
@@ -37,32 +37,6 @@ def flipped_blocks(depth: int, flip: Flip) -> tuple[int, ...]:
 def drop_path_rates(rate: float, depth: int) -> list[float]:
     """Stochastic depth per block: 0 for the first, then linspace(0, rate, depth)[i - 1]."""
     return [0.0, *torch.linspace(0, rate, depth, device="cpu").tolist()[: depth - 1]]
-
-
-def reverse_tokens(x: Tensor) -> Tensor:
-    """Reverses the rows of [B, N + 1, D] except the last, the class token's."""
-    return torch.cat([x[:, :-1].flip(1), x[:, -1:]], dim=1)
-
-
-class AdventurerBlock(nn.Module):
-    """Norm, optional flip, heading average, causal mixer, residual; norm, SwiGLU, residual."""
-
-    def __init__(self, dim: int, mlp_hidden: int, flip: bool, drop_path: float, mixer: dict[str, Any], **dd):
-        super().__init__()
-        self.flip = flip
-        self.norm = RMSNorm(dim, **dd)
-        self.mixer = Mamba2(dim, **mixer, **dd)
-        self.norm_mlp = RMSNorm(dim, **dd)
-        self.mlp = SwiGLU(dim, mlp_hidden, **dd)
-        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, N + 1, D] -> [B, N + 1, D]."""
-        y = self.norm(x)
-        head = y.mean(dim=1, keepdim=True)
-        y = self.mixer(torch.cat([head, reverse_tokens(y) if self.flip else y], dim=1))[:, 1:]
-        x = x + self.drop_path(reverse_tokens(y) if self.flip else y)
-        return x + self.drop_path(self.mlp(self.norm_mlp(x)))
 
 
 class Adventurer(nn.Module):

@@ -62,9 +62,7 @@ def _moved_positions(pos: Tensor, model: nn.Module, old_grid: tuple[int, int] | 
     count = old_grid[0] * old_grid[1] if old_grid else 0
     if old_grid is None:
         # the prefix of the checkpoint may differ from the model's (a ViT with a class row, a model without)
-        prefix = next(
-            (k for k in (wanted, 1, 0, 2) if math.isqrt(pos.shape[1] - k) ** 2 == pos.shape[1] - k), wanted
-        )
+        prefix = next((k for k in (wanted, 1, 0, 2) if math.isqrt(pos.shape[1] - k) ** 2 == pos.shape[1] - k), wanted)
         old_grid = _square_grid(pos.shape[1] - prefix)
     else:
         prefix = pos.shape[1] - count

@@ -1,0 +1,78 @@
+"""One block of the Adventurer: plain, as one reads it, and lean, as it runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from timm.layers import DropPath
+from torch import Tensor, nn
+
+from patchscale.mixers import Mamba2, RMSNorm, resolve_backend
+from patchscale.mixers.lean import LeanMixer, MixerSpec
+from patchscale.mixers.lean_mlp import LeanMlp
+from patchscale.models.swiglu import SwiGLU
+
+
+def reverse_tokens(x: Tensor) -> Tensor:
+    """Reverses the rows of [B, N + 1, D] except the last, the class token's."""
+    return torch.cat([x[:, :-1].flip(1), x[:, -1:]], dim=1)
+
+
+class AdventurerBlock(nn.Module):
+    """Norm, optional flip, heading average, causal mixer, residual; norm, SwiGLU, residual.
+
+    `lean` (default) computes each half by `LeanMixer` and `LeanMlp`: tiles that stay in cache, next to nothing kept
+    for the backward pass. It applies on a CPU with the `torch` backend, outside export and compilation; elsewhere,
+    and with `lean = False`, the plain formula runs.
+    """
+
+    def __init__(self, dim: int, mlp_hidden: int, flip: bool, drop_path: float, mixer: dict[str, Any], **dd):
+        super().__init__()
+        self.flip, self.lean = flip, True
+        self.norm = RMSNorm(dim, **dd)
+        self.mixer = Mamba2(dim, **mixer, **dd)
+        self.norm_mlp = RMSNorm(dim, **dd)
+        self.mlp = SwiGLU(dim, mlp_hidden, **dd)
+        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N + 1, D] -> [B, N + 1, D]."""
+        return self._forward_lean(x) if self._runs_lean(x) else self._forward_plain(x)
+
+    def _forward_plain(self, x: Tensor) -> Tensor:
+        y = self.norm(x)
+        head = y.mean(dim=1, keepdim=True)
+        y = self.mixer(torch.cat([head, reverse_tokens(y) if self.flip else y], dim=1))[:, 1:]
+        x = x + self.drop_path(reverse_tokens(y) if self.flip else y)
+        return x + self.drop_path(self.mlp(self.norm_mlp(x)))
+
+    def _runs_lean(self, x: Tensor) -> bool:
+        traced = torch.compiler.is_compiling() or torch.compiler.is_exporting() or x.is_meta
+        return (
+            self.lean
+            and not traced
+            and x.device.type == "cpu"
+            and resolve_backend(self.mixer.backend, x.device) == "torch"
+        )
+
+    def _keep(self, x: Tensor) -> Tensor | None:
+        """Stochastic depth's factor per image [B, 1, 1], drawn as timm's DropPath draws it."""
+        if not isinstance(self.drop_path, DropPath) or not self.training:
+            return None
+        return self.drop_path(x.new_ones(x.shape[0], 1, 1))
+
+    def _forward_lean(self, x: Tensor) -> Tensor:
+        m, mlp = self.mixer, self.mlp
+        kind = x.device.type
+        compute = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else m.in_proj.weight.dtype
+        spec = MixerSpec(self.flip, m.headdim, self.norm.eps, m.chunk_size, compute)
+        with torch.autocast(kind, enabled=False):
+            x = LeanMixer.apply(
+                x, self._keep(x), self.norm.weight, m.in_proj.weight, m.conv1d.weight, m.conv1d.bias, m.dt_bias,
+                m.A_log, m.D, m.norm.weight, m.out_proj.weight, spec,
+            )  # fmt: skip
+            return LeanMlp.apply(
+                x, self._keep(x), self.norm_mlp.weight, mlp.w1.weight, mlp.w1.bias, mlp.w2.weight, mlp.w2.bias,
+                mlp.w3.weight, mlp.w3.bias, self.norm_mlp.eps, compute,
+            )  # fmt: skip
