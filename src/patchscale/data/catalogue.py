@@ -52,6 +52,10 @@ SETS = (
         classes=10, train=1437, test=360, size="8x8", licence=_UCI, kind="generated",
     ),
     KnownSet(
+        name="scenes", about="textured shapes on textured ground; class: the large shape and its fine texture",
+        classes=24, train=8192, test=2048, size="any", licence="generated", kind="generated",
+    ),
+    KnownSet(
         name="fashion-mnist", about="grey pictures of clothes",
         classes=10, train=60_000, test=10_000, size="28x28", licence="MIT",
         folders=("fashion-mnist", "FashionMNIST"), places=("/usr/share/datasets/fashion-mnist",),

@@ -21,7 +21,7 @@ from patchscale.errors import InputError
 CLASSES = tuple(str(digit) for digit in range(10))
 TEST_DIGITS = 360
 TRAIN_SIZE, TEST_SIZE = 8192, 2048
-_PIECES = (3, 4, 5)  # sides of the clutter pieces, in eighths of a digit
+_PIECES = (2, 3, 4)  # sides of the clutter pieces, in eighths of a digit
 _SPLIT_KEY = {"train": 0, "test": 1}
 
 
@@ -72,14 +72,15 @@ def digits_in_clutter(spec: DataSpec, split: Split, input_size: tuple[int, int])
         InputError: the canvas is smaller than a digit.
     """
     height, width = input_size
-    if min(height, width) < spec.digit_size:
+    digit_size = spec.digit_size or max(8, min(height, width) // 2)
+    if min(height, width) < digit_size:
         raise InputError(
-            f"digits_in_clutter: a digit of {spec.digit_size} pixels does not fit on a canvas of {height}x{width}; "
-            f"use an input_size of at least {spec.digit_size}, or a smaller digit_size"
+            f"digits_in_clutter: a digit of {digit_size} pixels does not fit on a canvas of {height}x{width}; "
+            f"use an input_size of at least {digit_size}, or a smaller digit_size"
         )
     count = spec.generated_size(split, TRAIN_SIZE if split == "train" else TEST_SIZE)
     parts = [
-        _compose(spec, split, np.arange(start, min(start + 512, count)), height, width)
+        _compose(spec, split, np.arange(start, min(start + 512, count)), height, width, digit_size)
         for start in range(0, count, 512)
     ]
     about = About(
@@ -90,29 +91,30 @@ def digits_in_clutter(spec: DataSpec, split: Split, input_size: tuple[int, int])
         mean=grey(0.18),
         std=grey(0.315),
         source="scikit-learn",
-        resample_note=f"8x8 originals enlarged to {spec.digit_size}x{spec.digit_size} (bicubic), "
-        f"placed on {height}x{width}",
+        resample_note=f"8x8 originals brought to {digit_size}x{digit_size} (bicubic), placed on {height}x{width}",
     )
     return MemoryImages(about, np.concatenate([pixels for pixels, _ in parts])[:, None])
 
 
-def _compose(spec: DataSpec, split: Split, index: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+def _compose(
+    spec: DataSpec, split: Split, index: np.ndarray, height: int, width: int, digit_size: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Images [b, H, W] and labels [b] at the positions `index`."""
     small, labels = source_digits(split)
-    digits = _enlarge(small, spec.digit_size, spec.digit_size)
+    digits = _enlarge(small, digit_size, digit_size)
     canvas = np.zeros((len(index), height, width), dtype=np.uint8)
     base = draw(spec.data_seed, _SPLIT_KEY[split], height, width, index)
     chosen = below(draw(base, 0), len(digits))
     _paste(canvas, digits[chosen], draw(base, 1), draw(base, 2))
 
-    pieces = math.floor(spec.clutter * height * width / spec.digit_size**2 + 0.5)
+    pieces = math.floor(spec.clutter * height * width / digit_size**2 + 0.5)
     for piece in range(pieces):
-        side = spec.digit_size * _PIECES[piece % len(_PIECES)] // 8
+        side = digit_size * _PIECES[piece % len(_PIECES)] // 8
         bits = [draw(base, 3 + piece, part) for part in range(5)]
         other = below(bits[0], len(digits) - 1)
         other = other + (other >= chosen)
-        top = below(bits[1], spec.digit_size - side + 1)[:, None, None] + np.arange(side)[:, None]
-        left = below(bits[2], spec.digit_size - side + 1)[:, None, None] + np.arange(side)
+        top = below(bits[1], digit_size - side + 1)[:, None, None] + np.arange(side)[:, None]
+        left = below(bits[2], digit_size - side + 1)[:, None, None] + np.arange(side)
         _paste(canvas, digits[other[:, None, None], top, left], bits[3], bits[4])
     return canvas, labels[chosen]
 

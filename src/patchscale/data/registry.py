@@ -13,6 +13,7 @@ from patchscale.data import cache, digits, hub, inaturalist
 from patchscale.data.catalogue import KNOWN, KnownSet, describe
 from patchscale.data.directory import Expectation, load_directory
 from patchscale.data.image_set import ImageSet
+from patchscale.data.scenes.classification import load_scenes
 from patchscale.data.spec import SPLITS, DataSpec, Split
 from patchscale.errors import InputError
 
@@ -22,6 +23,7 @@ log = logging.getLogger("patchscale.data")
 _GENERATED: dict[str, Callable[[DataSpec, Split, tuple[int, int]], ImageSet]] = {
     "digits": digits.plain_digits,
     "digits_in_clutter": digits.digits_in_clutter,
+    "scenes": load_scenes,
 }
 
 

@@ -22,7 +22,7 @@ class DataSpec(BaseModel):
         data_seed: decides the content of generated sets and which images a limit keeps.
         train_size: training images of a generated set (`digits_in_clutter`, `scenes`); None: the set's own size.
         test_size: the same for test images.
-        digit_size: side of the digit in `digits_in_clutter`, pixels.
+        digit_size: side of the digit in `digits_in_clutter`, pixels; None: half the shorter side of the canvas.
         clutter: pieces of other digits per digit-sized area in `digits_in_clutter`.
         test_fraction: for a folder of class folders without splits: the share of each class held out for test.
         bad_images: an unreadable image either stops with its name ("fail") or is left out, counted and named ("skip").
@@ -42,7 +42,7 @@ class DataSpec(BaseModel):
     data_seed: int = Field(default=0, ge=0)
     train_size: int | None = Field(default=None, ge=1)
     test_size: int | None = Field(default=None, ge=1)
-    digit_size: int = Field(default=16, ge=8)
+    digit_size: int | None = Field(default=None, ge=8)
     clutter: float = Field(default=1.5, ge=0.0, le=16.0)
     test_fraction: float | None = Field(default=None, gt=0.0, lt=1.0)
     bad_images: Literal["fail", "skip"] = "fail"
