@@ -20,6 +20,7 @@ from PIL import Image
 from patchscale.data import cache
 from patchscale.data.decode import FILTERS
 from patchscale.data.encoded import limit_positions
+from patchscale.data.expectation import Expectation
 from patchscale.data.image_set import About, Colour, ImageSet, MemoryImages
 from patchscale.data.spec import DataSpec, Split
 from patchscale.errors import InputError
@@ -35,7 +36,6 @@ skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table ta
 tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
 """
 CIFAR100 = tuple(_CIFAR100.split())
-_COUNTS = {"train": 50_000, "test": 10_000}
 _ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
@@ -79,11 +79,11 @@ class _Found:
     binary: bool
 
 
-def find_cifar(folder: Path, split: Split, name: str | None = None) -> _Found | None:
+def find_cifar(folder: Path, split: Split, name: str = "") -> _Found | None:
     """CIFAR's files in `folder`, unpacked or as the published .tar.gz; the binary version first."""
     for binary in (True, False):
         for variant in _VARIANTS:
-            if name is not None and variant.name != name:
+            if name in (other.name for other in _VARIANTS) and variant.name != name:
                 continue
             inner = variant.binary_folder if binary else variant.python_folder
             wanted = (variant.binary if binary else variant.python)[split]
@@ -98,23 +98,16 @@ def find_cifar(folder: Path, split: Split, name: str | None = None) -> _Found | 
 
 
 def load_cifar(
-    folder: Path, spec: DataSpec, split: Split, input_size: tuple[int, int], name: str | None = None
+    folder: Path, spec: DataSpec, split: Split, input_size: tuple[int, int], expected: Expectation
 ) -> ImageSet:
     """Reads a split; another size than 32x32 is resized once (antialiased) and kept in the cache."""
-    found = find_cifar(folder, split, name)
+    found = find_cifar(folder, split, expected.name)
     if found is None:
-        raise InputError(
-            f"{folder} holds no {name or 'CIFAR'} archive; expected {name or 'cifar-10'}-binary.tar.gz or "
-            "-python.tar.gz"
-        )
+        raise InputError(f"{folder} holds no CIFAR archive; expected cifar-10-binary.tar.gz or -python.tar.gz")
     height, width = input_size
 
     def make(entry: Path) -> dict:
         images, labels = _read(found)
-        if len(images) != _COUNTS[split]:
-            raise InputError(
-                f"{found.variant.name} has {_COUNTS[split]:,} {split} images, {folder} holds {len(images):,}"
-            )
         if input_size != (32, 32):
             images = np.stack([_resized(image, width, height, spec.resample) for image in images])
         np.save(entry / "pixels.npy", images)
@@ -124,6 +117,8 @@ def load_cifar(
     key = cache.key_of(files, kind="cifar", split=split, size=input_size, resample=spec.resample)
     entry, facts = cache.entry(key, make)
     labels = np.asarray(facts["labels"], dtype=np.int64)
+    if expected.counts:
+        expected.check(split, len(labels), found.variant.classes, folder)
     positions = limit_positions(labels, spec.limit(split), spec.data_seed)
     variant = found.variant
     about = About(

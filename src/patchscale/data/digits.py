@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from patchscale.data._random import below, draw
+from patchscale.data.encoded import limit_positions
 from patchscale.data.image_set import About, MemoryImages, grey
 from patchscale.data.spec import DataSpec, Split
 from patchscale.errors import InputError
@@ -47,13 +48,15 @@ def source_digits(split: Split) -> tuple[np.ndarray, np.ndarray]:
 def plain_digits(spec: DataSpec, split: Split, input_size: tuple[int, int]) -> MemoryImages:
     """scikit-learn's 8x8 digits, centred, enlarged to `input_size`."""
     images, labels = source_digits(split)
+    kept = limit_positions(labels, spec.limit(split), spec.data_seed)
+    images, labels = images[kept], labels[kept]
     height, width = input_size
     pixels = _enlarge(images, height, width)[:, None]
     about = About(
         name="digits",
         split=split,
         classes=CLASSES,
-        labels=torch.from_numpy(labels.copy()),
+        labels=torch.from_numpy(labels),
         mean=grey(0.305),
         std=grey(0.376),
         source="scikit-learn",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,32 +10,14 @@ import numpy as np
 from patchscale.data import cifar, idx, parquet
 from patchscale.data._random import draw
 from patchscale.data.encoded import Encoded, read_encoded
-from patchscale.data.image_set import IMAGENET_MEAN, IMAGENET_STD, Colour, ImageSet
+from patchscale.data.expectation import Expectation
+from patchscale.data.image_set import ImageSet
 from patchscale.data.sources import FolderSource, Source, TarSource
 from patchscale.data.spec import DataSpec, Split
 from patchscale.errors import InputError
 
 SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("val", "validation", "valid", "test")}
 _SHARD = re.compile(r"\.(tar|tar\.gz|tgz)$")
-
-
-@dataclass(frozen=True)
-class Expectation:
-    """What a registered set must turn out to be.
-
-    Attributes:
-        name: the set's name.
-        counts: images of each split; None: not checked.
-        class_count: number of classes; None: not checked.
-        mean: per-channel mean.
-        std: per-channel standard deviation.
-    """
-
-    name: str
-    counts: dict[str, int] | None = None
-    class_count: int | None = None
-    mean: Colour = IMAGENET_MEAN
-    std: Colour = IMAGENET_STD
 
 
 def load_directory(
@@ -47,11 +28,12 @@ def load_directory(
     Raises:
         InputError: the folder holds none of these, or not what `expected` says.
     """
+    expected = expected or Expectation(folder.resolve().name)
     if idx.find_idx(folder, split):
-        return idx.load_idx(folder, spec, split, input_size)
+        return idx.load_idx(folder, spec, split, input_size, expected)
     if cifar.find_cifar(folder, split):
-        return cifar.load_cifar(folder, spec, split, input_size)
-    found = _find(folder, spec, split, expected or Expectation(folder.resolve().name))
+        return cifar.load_cifar(folder, spec, split, input_size, expected)
+    found = _find(folder, spec, split, expected)
     return read_encoded(found, spec, input_size)
 
 
@@ -59,20 +41,25 @@ def _find(folder: Path, spec: DataSpec, split: Split, expected: Expectation) -> 
     classes, words = _class_table(folder)
     facts = {"mean": expected.mean, "std": expected.std, "class_names": words, "source": str(folder)}
     shards = {side: _matching(folder, side, _SHARD) for side in SPLIT_FOLDERS}
+
+    def checked(source: Source) -> Source:
+        expected.check(split, len(source), len(source.classes), folder)
+        return source
+
     if shards["train"]:
         _need(shards[split], folder, split, "tar shards")
 
         def open_shards() -> Source:
             order = classes or (None if split == "train" else TarSource(shards["train"]).classes)
-            return _checked(TarSource(shards[split], order), expected, split, folder)
+            return checked(TarSource(shards[split], order))
 
         listed = [*shards[split], *([] if classes or split == "train" else shards["train"])]
         return Encoded(expected.name, split, listed, open_shards, **facts)
     tables = parquet.find_parquet(folder, split)
     if tables:
-        source = _checked(parquet.ParquetSource(tables), expected, split, folder)
+        source = checked(parquet.ParquetSource(tables))
         return Encoded(expected.name, split, tables, lambda: source, **facts, count=len(source))
-    source = _checked(_class_folders(folder, spec, split, classes), expected, split, folder)
+    source = checked(_class_folders(folder, spec, split, classes))
     return Encoded(expected.name, split, source.names, lambda: source, **facts, count=len(source))
 
 
@@ -140,15 +127,3 @@ def _matching(folder: Path, split: Split, pattern: re.Pattern[str]) -> list[Path
 def _need(found: list[Path], folder: Path, split: Split, what: str) -> None:
     if not found:
         raise InputError(f"{folder} has no {split} images: found no {what}")
-
-
-def _checked(source: Source, expected: Expectation, split: Split, folder: Path) -> Source:
-    counts, classes = expected.counts, expected.class_count
-    if (counts and len(source) != counts[split]) or (classes and len(source.classes) != classes):
-        want = f"{counts[split]:,} images" if counts else ""
-        raise InputError(
-            f"{expected.name} has {want} of {classes:,} classes in its {split} split, but {folder} holds "
-            f"{len(source):,} images of {len(source.classes):,} classes; complete the copy, or give the directory "
-            "itself as the data name to use it as it is"
-        )
-    return source

@@ -13,6 +13,7 @@ from PIL import Image
 from patchscale.data import cache
 from patchscale.data.decode import FILTERS
 from patchscale.data.encoded import limit_positions
+from patchscale.data.expectation import Expectation
 from patchscale.data.image_set import About, ImageSet, MemoryImages, grey
 from patchscale.data.spec import DataSpec, Split
 from patchscale.errors import InputError
@@ -58,12 +59,16 @@ def read_idx(path: Path) -> np.ndarray:
     return values.reshape(shape)
 
 
-def load_idx(folder: Path, spec: DataSpec, split: Split, input_size: tuple[int, int]) -> ImageSet:
+def load_idx(
+    folder: Path, spec: DataSpec, split: Split, input_size: tuple[int, int], expected: Expectation
+) -> ImageSet:
     """Reads a split; originals of another size are resized once (antialiased) and kept in the cache."""
     pair = find_idx(folder, split)
     if pair is None:
         raise InputError(f"{folder} lacks {_PREFIX[split]}-images-idx3-ubyte(.gz) or its labels")
     labels = read_idx(pair[1]).astype(np.int64)
+    if expected.counts:
+        expected.check(split, len(labels), len(np.unique(labels)), folder)
     fashion = tuple(labels[:10]) == _FASHION_STARTS[split]
     height, width = input_size
 
@@ -86,7 +91,7 @@ def load_idx(folder: Path, spec: DataSpec, split: Split, input_size: tuple[int, 
     mean, std = (0.2860, 0.3530) if fashion else (0.1307, 0.3081)
     positions = limit_positions(labels, spec.limit(split), spec.data_seed)
     about = About(
-        name="fashion-mnist" if fashion else "mnist" if folder.name.lower() in ("mnist", "raw") else folder.name,
+        name="fashion-mnist" if fashion else expected.name,
         split=split, classes=FASHION if fashion else tuple(str(label) for label in range(int(labels.max()) + 1)),
         labels=torch.from_numpy(labels[positions]), mean=grey(mean), std=grey(std), source=str(pair[0].parent),
         resample_note="original pixels"

@@ -8,31 +8,24 @@ from pathlib import Path
 import numpy as np
 
 from patchscale.data.encoded import Encoded, read_encoded
+from patchscale.data.expectation import Expectation
 from patchscale.data.image_set import ImageSet
 from patchscale.data.sources import FolderSource
 from patchscale.data.spec import DataSpec, Split
 from patchscale.errors import InputError
 
-COUNTS = {
-    "inaturalist-18": {"train": 437_513, "test": 24_426, "classes": 8142},
-    "inaturalist-19": {"train": 265_213, "test": 3_030, "classes": 1010},
-}
 
-
-def load_inaturalist(folder: Path, name: str, spec: DataSpec, split: Split, input_size: tuple[int, int]) -> ImageSet:
+def load_inaturalist(
+    folder: Path, spec: DataSpec, split: Split, input_size: tuple[int, int], expected: Expectation
+) -> ImageSet:
     """Reads a split: `train<year>.json` / `val<year>.json` beside the folder of images they name.
 
     Raises:
         InputError: a json file or images are missing, or the counts are not the published ones.
     """
-    source = read_annotations(folder, f"20{name[-2:]}", split)
-    want = COUNTS[name]
-    if len(source) != want[split] or len(source.classes) != want["classes"]:
-        raise InputError(
-            f"{name} has {want[split]:,} {split} images of {want['classes']:,} classes, but {folder} lists "
-            f"{len(source):,} of {len(source.classes):,}; is the json file the published one?"
-        )
-    found = Encoded(name, split, source.names, lambda: source, source=str(folder), count=len(source))
+    source = read_annotations(folder, f"20{expected.name[-2:]}", split)
+    expected.check(split, len(source), len(source.classes), folder)
+    found = Encoded(expected.name, split, source.names, lambda: source, source=str(folder), count=len(source))
     return read_encoded(found, spec, input_size)
 
 

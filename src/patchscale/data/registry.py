@@ -11,7 +11,8 @@ from pathlib import Path
 
 from patchscale.data import cache, digits, hub, inaturalist
 from patchscale.data.catalogue import KNOWN, KnownSet, describe
-from patchscale.data.directory import Expectation, load_directory
+from patchscale.data.directory import load_directory
+from patchscale.data.expectation import Expectation
 from patchscale.data.image_set import ImageSet
 from patchscale.data.scenes.classification import load_scenes
 from patchscale.data.spec import SPLITS, DataSpec, Split
@@ -56,10 +57,9 @@ def load(spec: DataSpec, split: Split = "train", input_size: tuple[int, int] = (
     if known.kind == "generated":
         return _GENERATED[known.name](spec, split, input_size)
     folder = find_folder(known, spec.root)
-    if known.name.startswith("inaturalist"):
-        return inaturalist.load_inaturalist(folder, known.name, spec, split, input_size)
-    counts = {"train": known.train, "test": known.test}
-    return load_directory(folder, spec, split, input_size, Expectation(known.name, counts, known.classes))
+    expected = Expectation(known.name, {"train": known.train, "test": known.test}, known.classes)
+    read = inaturalist.load_inaturalist if known.name.startswith("inaturalist") else load_directory
+    return read(folder, spec, split, input_size, expected)
 
 
 def find_folder(known: KnownSet, root: str | None) -> Path:
@@ -98,6 +98,11 @@ def _download(known: KnownSet) -> Path | None:
 
     target = cache.cache_folder() / "downloads" / known.folders[0]
     partial = target.with_name(f".{target.name}.partial")
+    if os.environ.get("PATCHSCALE_OFFLINE"):
+        raise InputError(
+            f"{known.name} was not found on this machine, and PATCHSCALE_OFFLINE forbids the download; "
+            f"give its directory, or {known.how}"
+        )
     log.warning("%s is on none of the known places: downloading it to %s", known.name, target)
     try:
         partial.mkdir(parents=True, exist_ok=True)
