@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from patchscale import laws
+from patchscale.studies import Study
 
 SCORES = ("test_loss", "top1", "top5")
 
@@ -40,10 +41,27 @@ def write_run(
         unfinished: how many of the last trials stop half-way.
     """
     random = np.random.default_rng(7)
-    grid = [(m, i, p, s) for m in models for i in inputs for p in patches for s in range(seeds)]
+    study = Study.model_validate(
+        {
+            "name": name,
+            "title": f"A {name} study: made-up numbers for tests",
+            "data": {"name": "digits_in_clutter", "test_size": 20},
+            "recipe": {"steps": 640, "learning_rate": 0.003, "precision": "float32"},
+            "axes": {
+                "model": list(models),
+                "input_size": list(inputs),
+                "patch_size": list(patches),
+                "random_seed": list(range(seeds)),
+            },
+            "evaluations": points,
+            "laws": {"forms": list(forms)},
+        }
+    )
+    grid = study.trials()
     rows, curves = [], []
-    for index, (model, size, patch, seed) in enumerate(grid):
-        trial = f"{index:04d}abcdef12"
+    for index, planned in enumerate(grid):
+        trial = planned.id
+        model, size, patch, seed = (planned.axes[axis] for axis in study.axes)
         tokens = (size // patch) ** 2
         width = 1.0 if model.startswith("deit") else 0.96
         final = 0.55 + 1.9 * width * tokens**-0.32 + random.normal(0, 0.012)
@@ -68,15 +86,7 @@ def write_run(
         kept = lines[: points // 2] if stopped else lines
         path = folder / "trials" / trial
         path.mkdir(parents=True)
-        config = {
-            "task": "classification",
-            "model": {"name": model, "patch_size": patch, "input_size": [size, size], "positions": "sincos"},
-            "data": {"name": "synthetic_numbers", "limit_train": None},
-            "recipe": {"optimizer": {"name": "adamw", "learning_rate": 0.003}, "batch_size": 128, "steps": steps},
-            "random_seed": seed,
-            "evaluations": points,
-        }
-        (path / "config.json").write_text(json.dumps(config))
+        (path / "config.json").write_text(planned.config.model_dump_json())
         train = {"kind": "train", "step": 10, "samples": 1280, "loss": 2.2, "learning_rate": 0.001, "seconds": 1.0}
         (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [train, *kept]))
         note = {"step": kept[-1]["step"], "steps": steps, "loss": 1.2, "seconds": kept[-1]["seconds"]}
@@ -90,7 +100,7 @@ def write_run(
             "trial": trial,
             "study": name,
             "task": "classification",
-            "data": "synthetic_numbers",
+            "data": "digits_in_clutter",
             "model": model,
             "patch_size": patch,
             "input_size": size,
@@ -114,9 +124,9 @@ def write_run(
         }
         (path / "result.json").write_text(json.dumps(row))
         rows.append(row)
-    study = {"name": name, "title": f"A {name} study: made-up numbers for tests", "scale": "custom"}
     about = {"provenance": {"command": "tests/report", "versions": {"numpy": np.__version__}}}
-    (folder / "study.yaml").write_text(yaml.safe_dump({"study": study, **about}))
+    content = {"study": study.model_dump(mode="json"), **about}
+    (folder / "study.yaml").write_text(yaml.safe_dump(content))
     table = pd.DataFrame(rows)
     if rows:
         table.to_csv(folder / "results.csv", index=False)
@@ -152,3 +162,16 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 def run_directory(make_run: Callable[..., Path]) -> Path:
     """Two models at four patch sizes, three random seeds, one inversion."""
     return make_run()
+
+
+@pytest.fixture(scope="session")
+def large_run(make_run: Callable[..., Path]) -> Path:
+    """Five hundred trials: four models, five input sizes, five patch sizes, five random seeds."""
+    return make_run(
+        models=tuple(f"{family}_{size}_patch16" for family in ("deit", "adventurer") for size in ("pico", "nano")),
+        inputs=(32, 64, 128, 256, 512),
+        patches=(32, 16, 8, 4, 2),
+        seeds=5,
+        points=8,
+        forms=("power",),
+    )

@@ -7,5 +7,6 @@ from __future__ import annotations
 
 from patchscale.report.api import build
 from patchscale.report.figures import figures
+from patchscale.report.live import watch
 
-__all__ = ["build", "figures"]
+__all__ = ["build", "figures", "watch"]

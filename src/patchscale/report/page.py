@@ -9,7 +9,18 @@ from typing import Any
 
 from patchscale.report import theme
 
-SCRIPTS = ("base.js", "figure.js", "law.js", "refinements.js", "curves.js", "cost.js", "table.js", "about.js", "app.js")
+SCRIPTS = (
+    "base.js",
+    "figure.js",
+    "law.js",
+    "refinements.js",
+    "curves.js",
+    "cost.js",
+    "table.js",
+    "about.js",
+    "live.js",
+    "app.js",
+)
 
 
 def render(data: dict[str, Any]) -> str:

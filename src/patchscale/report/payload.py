@@ -11,13 +11,16 @@ import pandas as pd
 from patchscale.laws import published as published_table
 from patchscale.report import theme
 from patchscale.report.pareto import COSTS, configurations, pareto
+from patchscale.report.pictures import token_pictures
 from patchscale.report.run import CURVE_COLUMNS, Run
+from patchscale.report.unfinished import unfinished, with_axes
 from patchscale.report.verdict import falling, falling_sentences, inversions, plural, verdict
 
 OUTCOMES = {
     "trial", "task", "data", "tokens", "random_seed", "params", "params_without_positions", "flops_per_image",
     "train_flops", "steps", "samples_seen", "train_loss", "test_loss", "top1", "top5", "loss_drop_last_doubling",
     "seconds", "images_per_second", "peak_memory_bytes", "precision", "device", "commit",
+    "state", "reason", "step", "loss",
 }  # fmt: skip
 """Columns of the result table that are no axis; the task's other scores are known from the learning curves."""
 
@@ -34,13 +37,15 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
     results = pd.concat([_with_study(run) for run in runs], ignore_index=True)
     curves = pd.concat([run.curves for run in runs], ignore_index=True)
     y = next((run.laws["y"] for run in runs if run.laws.get("y")), "test_loss")
-    axes = axis_columns(results, curves, several=len(runs) > 1)
+    waiting = [entry for run in runs for entry in unfinished(run)]
+    every = with_axes(results, waiting)
+    axes = axis_columns(every, curves, several=len(runs) > 1)
     means = configurations(results, axes, y) if len(results) and y in results else pd.DataFrame()
     differences = _gather(runs, "differences")
     name = " + ".join(dict.fromkeys(run.name for run in runs))
     title = runs[0].study.get("title", name) if len(runs) == 1 else name
-    labels = model_labels(results["model"].unique()) if "model" in results else {}
-    shown = results.assign(model=results["model"].map(labels)) if labels else results
+    labels = model_labels(every["model"].unique()) if "model" in every else {}
+    shown = results.assign(model=results["model"].map(labels)) if len(results) else results
     worded = [relabelled(entry, labels) for entry in differences]
     return clean(
         {
@@ -52,7 +57,10 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
             "inversions": inversions(differences),
             "falling": falling_sentences(shown),
             "falling_trials": list(falling(results)["trial"]) if len(results) else [],
-            "facts": facts(runs, results),
+            "facts": facts(results, len(every)),
+            "patches": sorted(every["patch_size"].unique(), reverse=True) if "patch_size" in every else [],
+            "unfinished": waiting,
+            "tokens": token_pictures(runs[0]) if len(runs) == 1 and not live else {"pictures": [], "note": ""},
             "labels": labels,
             "axes": axes,
             "columns": list(results.columns),
@@ -68,7 +76,6 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
             "published": published_points(results),
             "config": split_configs(runs),
             "provenance": provenance(runs, results),
-            "progress": progress(runs, results),
             "theme": theme.page_theme(),
         }
     )
@@ -136,9 +143,8 @@ def split_configs(runs: list[Run]) -> dict[str, Any]:
     return {"common": common, "trials": own}
 
 
-def facts(runs: list[Run], results: pd.DataFrame) -> list[list[str]]:
+def facts(results: pd.DataFrame, planned: int) -> list[list[str]]:
     """Short label and value pairs under the verdict."""
-    planned = len({trial for run in runs for trial in run.configs}) or len(results)
     count = f"{len(results):,}" if planned <= len(results) else f"{len(results):,} of {planned:,}"
     pairs = [["trials", count]]
     for column, label in (("data", "data"), ("task", "task"), ("device", "device")):
@@ -169,13 +175,6 @@ def provenance(runs: list[Run], results: pd.DataFrame) -> list[list[str]]:
         ]
         pairs.append([prefix + "run directory", run.path.name])
     return pairs
-
-
-def progress(runs: list[Run], results: pd.DataFrame) -> list[dict[str, Any]]:
-    """What is known of trials that have not finished: their axes and the last progress note."""
-    done = set(results["trial"]) if "trial" in results else set()
-    open_trials = [(run, trial) for run in runs for trial in run.configs if trial not in done]
-    return [{"trial": trial, **flatten(run.progress.get(trial, {}))} for run, trial in open_trials]
 
 
 def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,7 +6,7 @@ A directory of a study that still runs has no `results.csv` or `laws.json` yet; 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,25 @@ def read(path: Path | str) -> Run:
         progress=_by_trial(trials, "progress.json"),
         failures=_by_trial(trials, "failed.json"),
     )
+
+
+def read_live(path: Path | str) -> Run:
+    """`read`, with rows of trials that finished after `results.csv` was written, and laws fitted to all of them.
+
+    Nothing is written: the study's own process writes `results.csv` and `laws.json` when it ends.
+    """
+    from patchscale.studies import RunDirectory
+    from patchscale.studies.analysis import fit_laws, learning_curves, result_table
+
+    run = read(path)
+    known = set(run.results["trial"]) if len(run.results) else set()
+    if not set(run.outcomes) - known:
+        return run
+    directory = RunDirectory(run.path)
+    study, about = directory.read_study()
+    results = result_table(directory, study, about.get("provenance", {}).get("commit", ""))
+    laws = json.loads(json.dumps(fit_laws(study, results, learning_curves(directory, results))))
+    return replace(run, results=results, results_text=results.to_csv(index=False), laws=laws)
 
 
 def _table(path: Path) -> pd.DataFrame:

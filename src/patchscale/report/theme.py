@@ -114,7 +114,7 @@ def log_ticks(low: float, high: float, wanted: int = 4) -> list[float]:
 
     if not 0 < low < high:
         return [low] if low > 0 else []
-    if high / low > 8:
+    if high / low > 4:
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         for steps in ((1, 2, 5), (1, 3), (1,)):
             ticks = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]

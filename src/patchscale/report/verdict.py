@@ -36,11 +36,10 @@ def inversions(differences: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def falling(results: pd.DataFrame) -> pd.DataFrame:
-    """Trials whose test loss was still falling when they ended, steepest first."""
+    """Trials whose test loss was still falling when they ended."""
     if DROP not in results:
         return results.iloc[:0]
-    steep = results[results[DROP] > STILL_FALLING]
-    return steep.sort_values(DROP, ascending=False)
+    return results[results[DROP] > STILL_FALLING]
 
 
 def falling_sentences(results: pd.DataFrame) -> list[str]:

@@ -21,16 +21,33 @@ function overview() {
 
 /** Trials that have not finished; only a running or an interrupted study has them. */
 function progressBox() {
-  if (!D.progress.length) return null;
-  const started = D.progress.filter((note) => Object.keys(note).length > 1);
-  const lines = started.map((note) => {
-    const trial = openRow(note);
-    const parts = Object.entries(note).filter(([name, value]) => !["trial"].includes(name) && value !== null).map(([name, value]) => `${label(name)} ${format(name, value)}`);
-    return `${groupLabel({ model: trial.model, input_size: trial.input_size, patch_size: trial.patch_size })}, seed ${trial.random_seed}: ${parts.join(", ")}`;
-  });
+  if (!D.unfinished.length) return null;
+  const states = ["running", "interrupted", "failed", "waiting"];
+  const counts = states.map((state) => [state, D.unfinished.filter((entry) => entry.state === state)]).filter(([, list]) => list.length);
+  const told = counts.filter(([state]) => state !== "waiting").flatMap(([, list]) => list);
   return el("div", { class: "progress", id: "progress" },
-    el("p", {}, `${D.progress.length} trial${D.progress.length === 1 ? " has" : "s have"} not finished.`),
-    el("ul", { class: "sentences" }, lines.map((line) => el("li", {}, line))));
+    el("p", {}, `Not finished: ${counts.map(([state, list]) => `${list.length} ${state}`).join(", ")}.`),
+    el("ul", { class: "sentences" }, told.map((entry) => el("li", {}, stateLine(entry)))));
+}
+
+function stateLine(entry) {
+  const name = `${configurationLabel(entry)}, seed ${entry.random_seed}: ${entry.state}`;
+  if (entry.state === "failed") return [name, `, ${entry.reason || "no reason given"}`];
+  if (!entry.step) return name;
+  const left = entry.steps > entry.step ? `, about ${duration((entry.seconds / entry.step) * (entry.steps - entry.step))} of training left` : "";
+  return [name, `, step ${number(entry.step)} of ${number(entry.steps)}, loss ${number(entry.loss)}${left} `,
+    el("progress", { max: entry.steps, value: entry.step, "aria-label": `${name}, steps done` })];
+}
+
+function tokenSection() {
+  const { pictures, note } = D.tokens;
+  if (!pictures.length && !note) return null;
+  const { element, body } = section("tokens", "What the model sees", pictures.length ? `${note} Each square is one token.` : note);
+  const sizes = distinct(pictures.map((picture) => picture.input_size));
+  body.append(el("div", { class: "tokens" }, pictures.map((picture) => el("figure", {},
+    el("img", { src: picture.source, alt: picture.alt, loading: "lazy" }),
+    el("figcaption", {}, `${sizes.length > 1 ? `${picture.input_size} px, ` : ""}patch ${picture.patch_size}: ${number(picture.tokens)} token${picture.tokens === 1 ? "" : "s"}${picture.gap ? "" : " (too fine to draw gaps)"}`)))));
+  return element;
 }
 
 function pairs(entries) {

@@ -1,14 +1,14 @@
 // Puts the page together; the address's #trial-ID opens a configuration.
 
-const SECTIONS = [["law", "Law"], ["refinements", "Refinements"], ["curves", "Curves"], ["cost", "Cost"], ["trials", "Trials"], ["about", "Provenance"]];
+const SECTIONS = [["law", "Law"], ["refinements", "Refinements"], ["curves", "Curves"], ["cost", "Cost"], ["tokens", "Tokens"], ["trials", "Trials"], ["about", "Provenance"]];
 
 function start() {
   const main = document.getElementById("main");
-  const parts = [overview(), rows.length ? lawSection() : null, refinementSection(), curveSection(), costSection(), tableSection(), aboutSection()];
+  const parts = [overview(), rows.length ? lawSection() : null, refinementSection(), curveSection(), costSection(), tokenSection(), tableSection(), aboutSection()];
   main.replaceChildren(...parts.filter(Boolean));
   const present = SECTIONS.filter(([id]) => document.getElementById(id));
   document.getElementById("sections").replaceChildren(...present.map(([id, text]) => el("a", { href: `#${id}` }, text)));
-  document.getElementById("foot").replaceChildren("Made by patchscale from a run directory. This file loads nothing from anywhere. Figures drawn with plotly.js (MIT licence).");
+  document.getElementById("foot").replaceChildren(`Made by patchscale from ${D.live ? "a run directory, read-only." : "a run directory. This file loads nothing from anywhere."} Figures drawn with plotly.js (MIT licence).`);
 }
 
 /** Redraws the figures of one section after a setting changed that leaves its layout as it is. */
@@ -41,6 +41,8 @@ document.getElementById("trial").addEventListener("close", () => {
 });
 addEventListener("hashchange", followHash);
 
+if (D.live) document.getElementById("theme").before(el("span", { id: "live", role: "status" }, "● live"));
 start();
+if (D.live) setTimeout(poll, POLL);
 setTheme(storedTheme(), false);
 followHash();

@@ -89,7 +89,6 @@ const same = (a, b) => String(a) === String(b);
 const inGroup = (row, group) => Object.entries(group).every(([name, value]) => same(row[name], value));
 const distinct = (values) => [...new Map(values.map((value) => [String(value), value])).values()];
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-const patches = () => distinct(rows.map((row) => row.patch_size)).filter((p) => p != null).sort((a, b) => b - a);
 
 /** "deit_pico · 48 px" for a group of axes. */
 function groupLabel(group) {

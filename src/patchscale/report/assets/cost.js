@@ -28,7 +28,7 @@ function costSection() {
 }
 
 function configurationLabel(row) {
-  return groupLabel(Object.fromEntries(D.axes.filter((name) => name !== "input_size" || distinct(rows.map((r) => r.input_size)).length > 1).map((name) => [name, row[name]])));
+  return groupLabel(Object.fromEntries(D.axes.filter((name) => name !== "input_size" || distinct([...rows, ...D.unfinished].map((r) => r.input_size)).length > 1).map((name) => [name, row[name]])));
 }
 
 function costPlot(cost, models) {

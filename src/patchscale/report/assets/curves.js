@@ -14,7 +14,7 @@ function curveSection() {
   const names = { samples: "samples", train_flops: "FLOPs", seconds: "time" };
   const controls = [choice("Training budget", budgets.map((name) => [name, names[name]]), curveState.x, (x) => { curveState.x = x; refreshPlots("curves"); })];
   if (views.length > 1) controls.unshift(choice("Quantity", views.map((y) => [y, label(y)]), curveState.y, (y) => { curveState.y = y; refreshPlots("curves"); }));
-  const open = D.progress.filter((note) => D.curves[note.trial]).map((note) => ({ ...openRow(note), open: true }));
+  const open = D.unfinished.filter((entry) => D.curves[entry.trial]).map((entry) => ({ ...entry, open: true }));
   const { element, body } = section("curves", "Learning curves",
     `Thick: mean over random seeds. The finer the patch, the stronger the line.${D.falling_trials.length ? " ↓ marks curves that were still falling at the end." : ""}`, controls);
   const grid = el("div", { class: "panels" });
@@ -25,14 +25,6 @@ function curveSection() {
   });
   body.append(grid);
   return element;
-}
-
-/** The axes of a trial that still runs, from its configuration. */
-function openRow(note) {
-  const own = { ...D.config.common, ...(D.config.trials[note.trial] || {}) };
-  const size = own["model.input_size"];
-  const square = Array.isArray(size) ? (size[0] === size[1] ? size[0] : size.join("x")) : size;
-  return { trial: note.trial, model: own["model.name"], patch_size: own["model.patch_size"], input_size: square, random_seed: own.random_seed };
 }
 
 function curveOf(trial) {

@@ -18,7 +18,7 @@ const clear = (colour, opacity) => {
 
 /** Shades of `measured` from coarse to fine patches, as report/theme.py makes them. */
 function shadeOf(patch) {
-  const all = patches();
+  const all = D.patches;
   const c = palette();
   if (all.length <= 1 || patch === null || patch === undefined) return c.measured;
   const place = all.findIndex((p) => same(p, patch)) / (all.length - 1);
@@ -34,7 +34,7 @@ function shadeOf(patch) {
 function logTicks(low, high, wanted = 4) {
   if (!(low > 0 && high > low)) return low > 0 ? [low] : [];
   const inside = (value) => value >= low * 0.9999 && value <= high * 1.0001;
-  if (high / low > 8) {
+  if (high / low > 4) {
     let ticks = [];
     for (const steps of [[1, 2, 5], [1, 3], [1]]) {
       ticks = [];

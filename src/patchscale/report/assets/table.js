@@ -34,7 +34,7 @@ function tableSection() {
   if (!rows.length) return null;
   const controls = [
     el("label", {}, el("span", { class: "unseen" }, "Filter trials"), el("input", {
-      type: "search", id: "filter", placeholder: "filter: adventurer patch_size=4", autocomplete: "off", spellcheck: "false",
+      type: "search", id: "filter", placeholder: "filter: patch_size=8", autocomplete: "off", spellcheck: "false",
       oninput: (event) => { tableState.filter = event.target.value; fillTable(); },
     })),
     toggle("all columns", tableState.all, (on) => { tableState.all = on; fillTable(); }),
@@ -69,7 +69,7 @@ function fillTable(root = document) {
   const body = el("tbody", {}, found.map((row) => el("tr", {}, names.map((name) => {
     const value = row[name];
     if (name === "trial") return el("td", {}, el("a", { href: `#trial-${value}`, class: "mono" }, String(value)));
-    const text = format(name, value);
+    const text = typeof value === "number" && !Number.isInteger(value) && format(name, value) === number(value) ? value.toPrecision(4) : format(name, value);
     return el("td", { class: numeric(name), title: value === null || String(value) === text ? null : String(value), "data-value": value }, text);
   }))));
   root.querySelector("#table").replaceChildren(head, body);

@@ -1,0 +1,71 @@
+"""Paper figures: written whole, vector text, equal bytes for equal data, the data's marks in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from patchscale.errors import InputError
+from patchscale.report import figures
+from patchscale.report.figures import WIDTH, curves, differences, law
+from patchscale.report.run import read
+from patchscale.report.theme import LIGHT
+
+NAMES = ["law", "differences", "curves", "cost"]
+
+
+@pytest.fixture(scope="module")
+def written(run_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {path.name: path for path in figures(run_directory, tmp_path_factory.mktemp("figures"))}
+
+
+def test_every_figure_is_there_in_both_kinds(written):
+    assert set(written) == {f"{name}.{kind}" for name in NAMES for kind in ("svg", "png")}
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written.values() if path.suffix == ".png")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_svg_has_real_text_and_fits_a_page(written, name):
+    root = ElementTree.parse(written[f"{name}.svg"]).getroot()
+    texts = ["".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert any(text.startswith("(a)") for text in texts)
+    assert float((root.get("width") or "").removesuffix("pt")) <= WIDTH * 72 + 20
+
+
+def test_ticks_are_patch_sizes(written):
+    texts = written["law.svg"].read_text()
+    assert all(f">{patch}</text>" in texts for patch in (24, 16, 12, 8))
+    assert "patch size, tokens below" in texts
+
+
+def test_figures_repeat_to_the_byte(written, run_directory, tmp_path):
+    again = {path.name: path.read_bytes() for path in figures(run_directory, tmp_path)}
+    assert again == {name: path.read_bytes() for name, path in written.items()}
+
+
+def test_law_figure_holds_every_trial_and_only_measured_points_are_blue(run_directory):
+    figure = law(read(run_directory))
+    assert figure is not None
+    points = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "o"]
+    assert sum(len(line.get_xdata()) for line in points) == 24
+    assert {line.get_markerfacecolor() for line in points} == {LIGHT["measured"]}
+    fits = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "None"]
+    assert {line.get_color() for line in fits} == {LIGHT["predicted"]}
+
+
+def test_figures_without_laws_still_show_points(make_run, tmp_path):
+    folder = make_run(seeds=1, patches=(24, 12), inverted=None, forms=())
+    assert differences(read(folder)) is not None
+    assert curves(read(folder)) is not None
+    (folder / "laws.json").unlink()
+    assert differences(read(folder)) is None
+    assert {path.stem for path in figures(folder, tmp_path)} == {"law", "curves", "cost"}
+
+
+def test_nothing_finished_is_refused(make_run, tmp_path):
+    folder = make_run(seeds=1, patches=(24,), models=("deit_pico_patch16",), unfinished=1)
+    with pytest.raises(InputError, match="no finished trial to draw"):
+        figures(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,69 @@
+"""The verdict says what the numbers say, also when they are unwelcome."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from patchscale.report.pareto import configurations, pareto
+from patchscale.report.verdict import falling_sentences, listed, verdict
+
+FINISHED = pd.DataFrame(
+    {
+        "model": ["m", "m", "m", "m"],
+        "data": "d",
+        "patch_size": [16, 16, 8, 8],
+        "random_seed": [0, 1, 0, 1],
+        "test_loss": [1.0, 1.1, 0.8, 0.9],
+        "loss_drop_last_doubling": [0.001, 0.0, 0.05, 0.03],
+    }
+)
+
+
+def difference(verdict: str, coarse: int = 16, fine: int = 8) -> dict:
+    return {"group": {"model": "m"}, "from": coarse, "to": fine, "verdict": verdict}
+
+
+def test_verdict_counts_refinements_and_names_inversions():
+    text = verdict(FINISHED, [difference("lower"), difference("undecided"), difference("inversion", 8, 4)], "study")
+    assert "Of 3 refinements, 1 lowered" in text
+    assert "1 is undecided" in text
+    assert "1 inversion raised it (m, patch size 8 to 4)" in text
+    assert "Every one of the 2 refinements lowered" in verdict(FINISHED, [difference("lower")] * 2, "study")
+    assert "0 lowered" in verdict(FINISHED, [difference("undecided")], "study")
+
+
+def test_verdict_names_the_best_and_the_unsettled():
+    text = verdict(FINISHED, [], "study")
+    assert "lowest mean test loss is 0.85, by m at patch size 8" in text
+    assert "2 of 4 learning curves were still falling by more than 2 %" in text
+    assert falling_sentences(FINISHED) == ["patch size 8, by 3.0 to 5.0 % over the last doubling of samples."]
+    settled = FINISHED.assign(loss_drop_last_doubling=0.0)
+    assert "All learning curves had settled" in verdict(settled, [], "study")
+    unknown = FINISHED.assign(loss_drop_last_doubling=np.nan)
+    assert "long enough to say" in verdict(unknown, [], "study")
+
+
+def test_verdict_of_nothing_says_so():
+    assert verdict(pd.DataFrame(), [], "mine") == "No trial of mine has finished yet; this page fills as trials end."
+
+
+def test_listed():
+    assert [listed([1]), listed([1, 2]), listed([1, 2, 3])] == ["1", "1 and 2", "1, 2 and 3"]
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=30))
+def test_pareto_set_is_exactly_what_nothing_beats(points):
+    table = pd.DataFrame(points, columns=["cost", "loss"])
+    found = {tuple(row) for row in pareto(table, "cost", "loss").to_numpy().tolist()}
+    beaten = lambda a: any(b != a and b[0] <= a[0] and b[1] <= a[1] for b in points)  # noqa: E731
+    assert found == {point for point in points if not beaten(point)}
+
+
+def test_configurations_average_over_seeds_only():
+    means = configurations(FINISHED, ["model", "patch_size"])
+    assert means["test_loss"].tolist() == pytest.approx([1.05, 0.85])
+    assert means["seeds"].tolist() == [2, 2]
