@@ -36,6 +36,7 @@ class Device:
         efficiency: share of the peak that training reaches, by model family.
         time_factor: the true time lies between predicted / factor and predicted * factor; stated, not fitted.
         source: where the numbers come from.
+        is_cpu: the cores of a machine, not an accelerator.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Device:
     efficiency: dict[str, float] = field(default_factory=lambda: dict(PUBLISHED_EFFICIENCY))
     time_factor: float = 1.5
     source: str = ""
+    is_cpu: bool = False
 
     @property
     def precision(self) -> str:
@@ -135,6 +137,7 @@ _ALL = [
         efficiency=_CPU_EFFICIENCY,
         time_factor=2.5,
         source="a rough guess for two cores with AVX-512; measure yours with --calibrate",
+        is_cpu=True,
     ),
     Device(
         "laptop",
@@ -147,6 +150,7 @@ _ALL = [
         efficiency=_CPU_EFFICIENCY,
         time_factor=2.5,
         source="a rough guess for eight laptop cores; measure yours with --calibrate",
+        is_cpu=True,
     ),
 ]
 DEVICES: dict[str, Device] = {device.name: device for device in _ALL}

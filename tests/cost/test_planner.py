@@ -1,0 +1,263 @@
+"""The planner: what it names, what it says of its limits, and that its numbers follow from the parts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from patchscale.cost import DEVICES, SHAPES, device_of, estimate, plan, training_memory
+from patchscale.cost.outlook import IMAGENET_IMAGES, LABORATORY, Outlook, PublishedLaw, Question
+from patchscale.cost.published_law import fit_published_law, load_published_law, published_points
+from patchscale.cost.schedules import stages
+from patchscale.errors import InputError
+
+IMAGENET = {"data_size": IMAGENET_IMAGES}
+
+
+@pytest.fixture(scope="module")
+def eight_h100():
+    return plan("h100", gpus=8, budget_hours=48, **IMAGENET)
+
+
+def test_the_kept_law_is_the_fit_of_the_published_tables():
+    fitted, kept = fit_published_law(), load_published_law()
+    assert fitted["points"] == kept["points"] == 49
+    assert fitted["cells"] == kept["cells"]
+    assert fitted["values"] == pytest.approx(kept["values"], rel=1e-3)
+    np.testing.assert_allclose(fitted["covariance"], kept["covariance"], rtol=1e-2, atol=1e-6)
+    assert kept["largest_residual"] < 0.06
+
+
+def test_the_law_fitted_to_coarse_patches_predicts_the_fine_ones():
+    points = published_points()
+    coarse = fit_published_law(points[points["patch_size"] >= 4])
+    law = PublishedLaw()
+    law.values = np.array(list(coarse["values"].values()))
+    fine = points[points["patch_size"] < 4].to_dict("records")
+    errors = [
+        law.log_value(estimate(row["model"], input_size=int(row["input"]), patch_size=row["patch_size"]))[0]
+        - np.log(row["error"])
+        for row in fine
+    ]
+    assert len(errors) == 19
+    assert np.sqrt(np.mean(np.square(errors))) < 0.04
+    assert np.abs(errors).max() < 0.1
+
+
+def test_eight_h100_for_two_days_on_imagenet(eight_h100):
+    best = eight_h100.configurations[0]
+    assert eight_h100.fits
+    assert best.model in SHAPES
+    assert best.patch_size in (4, 8)
+    assert best.hours <= 48
+    assert best.hours_low < best.hours < best.hours_high
+    assert best.low < best.predicted < best.high
+    assert best.outside == ()
+    assert best.batch_per_device * best.accumulation * 8 >= best.batch_size
+    for line in eight_h100.configurations:
+        assert line.fits
+        assert line.hours <= 48 * (1 + 1e-6)
+        assert line.memory_bytes <= eight_h100.memory_bytes
+    highs = [line.high for line in eight_h100.configurations]
+    assert highs == sorted(highs)
+    for word in ("patch 8", "recompute", "batch", " h (", "top-1 error"):
+        assert word in eight_h100.text
+    json.dumps(eight_h100.to_dict(), allow_nan=False)
+
+
+def test_what_lies_outside_the_law_says_so(eight_h100):
+    published = {tuple(cell) for cell in load_published_law()["cells"]}
+    for line in eight_h100.configurations:
+        inside = (line.model, line.input_size[0], line.patch_size) in published
+        assert bool(line.outside) == (not inside or line.share < 1 or line.start == "coarser")
+        assert ("EXTRAPOLATED" in line.sentence("error")) == bool(line.outside)
+
+
+def test_memory_of_a_line_is_the_memory_model_s(eight_h100):
+    line = next(line for line in eight_h100.configurations if line.start == "scratch")
+    cost = estimate(line.model, input_size=line.input_size, patch_size=line.patch_size)
+    last = training_memory(cost, batch_size=line.batch_per_device, recompute=line.recompute).peak
+    assert line.memory_bytes >= last
+
+
+def test_a_24_gb_laptop_gets_something_sensible():
+    sensible = plan("laptop", budget_hours=48, memory=24, **IMAGENET)
+    best = sensible.configurations[0]
+    assert sensible.fits
+    assert best.input_size <= (128, 128)
+    assert best.memory_bytes <= 0.75 * 24 * 2**30
+    assert best.model.split("_")[1] in ("pico", "nano", "tiny")
+    assert "--calibrate" in sensible.text
+
+
+def test_impossible_budget_gets_the_nearest_plan():
+    nothing = plan("rtx4090", budget_hours=0.01, **IMAGENET)
+    assert not nothing.fits
+    assert nothing.learn_first is None
+    needed = [line.over for line in nothing.configurations]
+    assert needed == sorted(needed)
+    assert needed[0] > 1
+    assert nothing.configurations[0].hours == pytest.approx(0.01 * needed[0])
+    assert "no configuration fits a budget of 0.01 hours" in nothing.notes[0]
+
+
+def test_impossible_memory_names_the_least_there_is():
+    nothing = plan("rtx4090", budget_hours=1000, memory=1.5, models=["deit_base_patch16"], **IMAGENET)
+    assert not nothing.fits
+    assert "nothing fits in" in nothing.notes[0]
+    assert nothing.configurations[0].memory_bytes > nothing.memory_bytes
+    assert nothing.configurations[0].recompute
+
+
+def test_recompute_where_memory_is_short():
+    tight = plan("rtx4090", budget_hours=1e6, models=["deit_large_patch16"], inputs=[224], patches=[1], **IMAGENET)
+    assert tight.configurations[0].recompute
+    assert tight.configurations[0].memory_bytes <= tight.memory_bytes < 24 * 2**30
+
+
+def test_more_budget_never_predicts_worse():
+    bounds = [
+        plan("a100", gpus=8, budget_hours=hours, **IMAGENET).configurations[0].high for hours in (5, 20, 100, 500)
+    ]
+    assert bounds == sorted(bounds, reverse=True)
+
+
+def test_the_three_budgets_agree():
+    by_hours = plan("a100", gpus=4, budget_hours=30, price_per_hour=2.0, **IMAGENET)
+    by_money = plan("a100", gpus=4, budget_money=240, price_per_hour=2.0, **IMAGENET)
+    assert by_hours.to_dict()["configurations"] == by_money.to_dict()["configurations"]
+    assert by_money.configurations[0].money <= 240 * (1 + 1e-9)
+    flops = by_hours.configurations[0].train_flops
+    by_flops = plan("a100", budget_flops=flops, **IMAGENET)
+    assert all(line.train_flops <= flops * (1 + 1e-9) for line in by_flops.configurations)
+
+
+def test_target_picks_the_cheapest_that_reaches_it():
+    reached = plan("h100", gpus=8, budget_hours=48, target=0.82, **IMAGENET).configurations
+    likely = [line for line in reached if line.target_probability >= 0.5]
+    assert likely
+    assert likely == list(reached[: len(likely)])
+    assert [line.device_hours for line in likely] == sorted(line.device_hours for line in likely)
+    assert "likelier than not" in plan("h100", budget_hours=5, target=0.9, **IMAGENET).text
+
+
+def test_other_data_carries_only_the_order():
+    own, home = plan("h100", budget_hours=20, data_size=60_000), plan("h100", budget_hours=20, **IMAGENET)
+    assert "not of your 60,000" in own.notes[0]
+    assert "ImageNet-1k (1,281,167" not in home.text.split("1.")[0]
+    spread = [np.log(p.configurations[0].high / p.configurations[0].low) for p in (own, home)]
+    assert spread[0] > 4 * spread[1]
+
+
+def test_first_trial_is_affordable_and_teaches(eight_h100):
+    lesson = eight_h100.learn_first
+    assert 0 < lesson.device_hours <= 0.25 * 48 * 8
+    before, after = lesson.interval_before, lesson.interval_after
+    assert before[0] < after[0] < after[1] < before[1]
+    assert lesson.shrinks_by == pytest.approx(1 - np.log(after[1] / after[0]) / np.log(before[1] / before[0]))
+
+
+def test_a_run_teaches_most_about_itself():
+    outlook = Outlook(PublishedLaw(), LABORATORY)
+    near, far = (Question(estimate(f"{m}_patch16", input_size=224)) for m in ("deit_large", "adventurer_tiny"))
+    before = outlook.predict(near).deviation
+    assert outlook.after(near, near) < outlook.after(far, near) < before
+
+
+def test_published_schedules():
+    def epochs(name, side, patch_size=16, start="scratch"):
+        return [(s.input_size, s.epochs) for s in stages(SHAPES[name], side, patch_size, start)]
+
+    assert epochs("adventurer_base_patch16", 224) == [(128, 300), (224, 120)]
+    assert epochs("adventurer_base_patch16", 128) == [(128, 320)]
+    assert epochs("adventurer_base_patch16", 64) == [(64, 300)]
+    assert epochs("adventurer_large_patch16", 224) == [(128, 200), (224, 100)]
+    assert epochs("deit_base_patch16", 224) == [(224, 300)]
+    assert epochs("deit_base_patch16", 224, 8, "coarser") == [(224, 120)]
+
+
+def own_table(seeds: int = 3, patches=(16, 8, 4, 2)) -> pd.DataFrame:
+    """Losses drawn from a known law, as a study would write them."""
+    generator = np.random.default_rng(7)
+    rows = []
+    for model, scale in (("deit_pico_patch16", 2.0), ("adventurer_pico_patch16", 1.8)):
+        for patch in patches:
+            tokens = (32 // patch) ** 2
+            for seed in range(seeds):
+                loss = (0.9 + scale * tokens**-0.5) * np.exp(generator.normal(0, 0.01))
+                rows.append({"model": model, "patch_size": patch, "input_size": 32, "random_seed": seed, "steps": 2000,
+                             "samples_seen": 256_000, "test_loss": loss, "top1": 1 - loss / 3})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_own_table_is_read_through_its_own_law(tmp_path):
+    path = tmp_path / "results.csv"
+    own_table().to_csv(path, index=False)
+    own = plan("cpu", budget_hours=5, data_size=50_000, table=path)
+    assert own.quantity == "test_loss"
+    for line in own.configurations:
+        scale = 2.0 if line.model.startswith("deit") else 1.8
+        true = 0.9 + scale * line.tokens**-0.5
+        assert line.batch_size == 128
+        if line.share == 1 and not line.outside:
+            assert line.low < true < line.high
+            assert line.predicted == pytest.approx(true, rel=0.05)
+    finest = plan("h100", budget_hours=50, data_size=50_000, table=path, patches=[1]).configurations
+    assert all("outside the 4 to 256 of the table" in line.outside[0] for line in finest)
+    by_error = plan("cpu", budget_hours=5, data_size=50_000, table=path, metric="top1", target=0.5)
+    assert by_error.quantity == "top1_error"
+
+
+def test_a_model_with_too_few_patches_is_left_out_by_name():
+    table = own_table()
+    table = table[(table["model"] != "deit_pico_patch16") | (table["patch_size"] > 4)]
+    own = plan("cpu", budget_hours=5, data_size=50_000, table=table)
+    assert {line.model for line in own.configurations} == {"adventurer_pico_patch16"}
+    assert "left out: deit_pico_patch16 at 32: 2 patch sizes" in own.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"device": "h1000", "budget_hours": 1}, "unknown device 'h1000'"),
+        ({}, "0 budgets given"),
+        ({"budget_hours": 1, "budget_flops": 1e18}, "2 budgets given"),
+        ({"budget_hours": -1}, "budget_hours -1 is not positive"),
+        ({"budget_money": 10}, "needs price_per_hour"),
+        ({"budget_hours": 1, "data_size": 0}, "data_size 0 is not positive"),
+        ({"budget_hours": 1, "gpus": 0}, "gpus 0 is not positive"),
+        ({"budget_hours": 1, "target": 84}, "target 84 is not an accuracy between 0 and 1"),
+        ({"budget_hours": 1, "metric": "test_loss"}, "give a table to plan by test_loss"),
+        ({"budget_hours": 1, "models": ["deit_bass_patch16"]}, "unknown model 'deit_bass_patch16'"),
+        ({"budget_hours": 1, "inputs": [30], "patches": [16]}, "no configuration to plan"),
+        ({"budget_hours": 1, "patches": [0]}, "must be positive"),
+        ({"budget_hours": 1, "table": "missing.csv"}, "no table at missing.csv"),
+        ({"budget_hours": 1, "table": pd.DataFrame({"model": ["a"]})}, "the table lacks patch_size"),
+        ({"budget_hours": 1, "table": own_table(patches=(16, 8))}, "no law can be fitted"),
+    ],
+)
+def test_bad_input_is_one_clear_line(arguments, message):
+    with pytest.raises(InputError, match=message):
+        plan(**({"device": "a100", "data_size": 1000} | arguments))
+
+
+def test_every_device_plans_without_torch_scipy_or_pandas():
+    code = (
+        "import sys; from patchscale.cost import DEVICES, plan\n"
+        "for d in DEVICES: plan(d, budget_hours=24, data_size=1281167)\n"
+        "print([m for m in ('torch', 'scipy', 'pandas') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_calibrated_device_is_used_as_it_is():
+    slow = plan("cpu", budget_hours=100, **IMAGENET).configurations[0]
+    device = device_of("cpu")
+    fast = type(device)(**(device.to_dict() | {"name": "mine", "peak_flops": {"float32": 4e12}}))
+    assert plan(fast, budget_hours=100, **IMAGENET).configurations[0].high < slow.high
+    assert "mine" not in DEVICES
