@@ -79,6 +79,24 @@ def test_classes_tsv_gives_order_and_words(shards):
     assert images.labels.tolist() == [1, 1, 2, 2, 0, 0]
 
 
+def test_webdataset_shards_equal_folders(class_folders, tmp_path):
+    out = tmp_path / "wds"
+    out.mkdir()
+    for folder, name in (("train", "digits-train-0000.tar"), ("val", "digits-validation-00.tar")):
+        with tarfile.open(out / name, "w") as tar:
+            for number, file in enumerate(sorted((class_folders / folder).rglob("*.png"))):
+                label = str(["digit-2", "digit-5", "digit-7"].index(file.parent.name)).encode()
+                for ending, content in (("cls", label), ("json", b"{}"), ("png", file.read_bytes())):
+                    member = tarfile.TarInfo(f"{number:05}.{ending}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+    for split in ("train", "test"):
+        folders, packed = (load(DataSpec(name=str(place)), split, SIZE) for place in (class_folders, out))
+        assert packed.classes == ("0", "1", "2")
+        assert torch.equal(packed.labels, folders.labels)
+        assert torch.equal(packed.read(range(len(packed))), folders.read(range(len(folders))))
+
+
 def test_parquet_equals_folders(class_folders, tmp_path):
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq
@@ -224,6 +242,17 @@ def test_a_changed_file_is_decoded_anew_and_an_unchanged_set_is_not(class_folder
     after = load(spec, "train", SIZE).read([0])
     assert (after == 77).all()
     assert not torch.equal(before, after)
+
+
+def test_a_changed_label_order_is_not_taken_from_the_cache(shards, class_folders):
+    before = load(DataSpec(name=str(shards)), "test", SIZE).labels.tolist()
+    (shards / "classes.tsv").write_text("digit-7\tseven\ndigit-2\ttwo\ndigit-5\tfive\n")
+    assert load(DataSpec(name=str(shards)), "test", SIZE).labels.tolist() != before
+    folders = load(DataSpec(name=str(class_folders)), "test", SIZE)
+    (class_folders / "train" / "digit-1").mkdir()
+    later = load(DataSpec(name=str(class_folders)), "test", SIZE)
+    assert later.classes == ("digit-1", *folders.classes)
+    assert later.labels.tolist() == [label + 1 for label in folders.labels.tolist()]
 
 
 def test_a_cache_that_cannot_be_written_is_said(class_folders, tmp_path, monkeypatch):

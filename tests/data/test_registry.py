@@ -111,3 +111,12 @@ def test_the_catalogue_is_consistent():
     assert len(catalogue.KNOWN) == len(catalogue.SETS)
     for known in catalogue.SETS:
         assert known.kind == "generated" or (known.folders and known.how)
+
+
+def test_hub_sets_need_the_datasets_library():
+    import importlib.util
+
+    if importlib.util.find_spec("datasets"):
+        pytest.skip("the datasets library is installed")
+    with pytest.raises(InputError, match=r"hf:owner/pictures needs the datasets library: pip install"):
+        load(DataSpec(name="hf:owner/pictures"))

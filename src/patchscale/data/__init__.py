@@ -4,6 +4,7 @@
 `Augment`, `Mixing` and `normalise` prepare batches.
 """
 
+from patchscale.data.ahead import read_ahead
 from patchscale.data.catalogue import KnownSet, describe, known_sets
 from patchscale.data.image_set import ImageSet
 from patchscale.data.mixing import Mixing
@@ -23,4 +24,5 @@ __all__ = [
     "known_sets",
     "load",
     "normalise",
+    "read_ahead",
 ]

@@ -72,6 +72,8 @@ def entry(key: str, make: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[
         ) from error
     try:
         if not (folder / "about.json").is_file():
+            for left_over in root.glob(f".{key}.*/"):
+                shutil.rmtree(left_over)
             temporary = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=root))
             try:
                 facts = make(temporary)

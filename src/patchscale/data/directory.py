@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -54,13 +55,13 @@ def _find(folder: Path, spec: DataSpec, split: Split, expected: Expectation) -> 
             return checked(TarSource(shards[split], order))
 
         listed = [*shards[split], *([] if classes or split == "train" else shards["train"])]
-        return Encoded(expected.name, split, listed, open_shards, **facts)
+        return Encoded(expected.name, split, listed, open_shards, **facts, order=classes)
     tables = parquet.find_parquet(folder, split)
     if tables:
         source = checked(parquet.ParquetSource(tables))
-        return Encoded(expected.name, split, tables, lambda: source, **facts, count=len(source))
+        return Encoded(expected.name, split, tables, lambda: source, **facts, count=len(source), order=source.classes)
     source = checked(_class_folders(folder, spec, split, classes))
-    return Encoded(expected.name, split, source.names, lambda: source, **facts, count=len(source))
+    return Encoded(expected.name, split, source.names, lambda: source, **facts, count=len(source), order=source.classes)
 
 
 def _class_folders(folder: Path, spec: DataSpec, split: Split, classes: tuple[str, ...] | None) -> FolderSource:
@@ -89,13 +90,9 @@ def _class_folders(folder: Path, spec: DataSpec, split: Split, classes: tuple[st
 
 def _held_out(source: FolderSource, folder: Path, share: float) -> np.ndarray:
     """True for the test images: a fixed share of each class, by a hash of the file's path inside the set."""
-    keys = np.asarray(
-        [
-            int.from_bytes(str(Path(name).relative_to(folder)).encode()[-64:], "big") % (2**61 - 1)
-            for name in source.names
-        ],
-        dtype=np.uint64,
-    )
+    paths = [Path(name).relative_to(folder).as_posix() for name in source.names]
+    digests = [hashlib.sha256(path.encode()).digest()[:8] for path in paths]
+    keys = np.asarray([int.from_bytes(digest, "big") for digest in digests], dtype=np.uint64)
     bits = draw(keys)
     order = np.lexsort((bits, source.labels))
     starts = np.searchsorted(source.labels[order], source.labels[order], side="left")

@@ -33,6 +33,7 @@ class Encoded:
         count: number of images if it is known without opening: spares large sets the fingerprint of every file.
         mean: per-channel mean.
         std: per-channel standard deviation.
+        order: the label order where something besides `files` decides it.
         class_names: from a class folder's name to the name shown (words for wnids); missing ones stay.
     """
 
@@ -45,6 +46,7 @@ class Encoded:
     class_names: dict[str, str] | None = None
     source: str = ""
     count: int | None = None
+    order: tuple[str, ...] | None = None
 
 
 def read_encoded(found: Encoded, spec: DataSpec, input_size: tuple[int, int]) -> ImageSet:
@@ -55,7 +57,9 @@ def read_encoded(found: Encoded, spec: DataSpec, input_size: tuple[int, int]) ->
     if found.count is not None and found.count * per_image > room and opened.source.random_access:
         return _from_disk(found, opened.source, spec, input_size)
     facts = {"size": input_size, "resample": spec.resample, "crop": spec.test_crop, "bad": spec.bad_images}
-    key = cache.key_of(found.files, kind="pixels", split=found.split, fraction=spec.test_fraction, **facts)
+    key = cache.key_of(
+        found.files, kind="pixels", split=found.split, order=found.order, fraction=spec.test_fraction, **facts
+    )
     held = (cache.cache_folder() / "pixels" / key / "about.json").is_file()
     if held or len(opened.source) * per_image <= room:
         return _in_memory(found, opened, spec, input_size, key)
@@ -80,6 +84,8 @@ def limit_positions(labels: np.ndarray, limit: int | None, seed: int) -> np.ndar
 
 
 class _Opened:
+    """Opens the source at most once, and only if it is needed."""
+
     def __init__(self, found: Encoded):
         self.found = found
 
@@ -90,6 +96,10 @@ class _Opened:
 
 def _about(found: Encoded, classes: Sequence[str], labels: np.ndarray, skipped: Sequence[str], note: str) -> About:
     words = found.class_names or {}
+    if skipped:
+        cache.log.warning(
+            "%s, %s: left out %d unreadable images; %s", found.name, found.split, len(skipped), skipped[0]
+        )
     return About(
         name=found.name, split=found.split, classes=tuple(words.get(name, name) for name in classes),
         labels=torch.from_numpy(np.ascontiguousarray(labels)), mean=found.mean, std=found.std,

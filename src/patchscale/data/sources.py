@@ -105,7 +105,7 @@ class FolderSource(Source):
 
 
 class TarSource(Source):
-    """Tar shards of the ImageFolder layout: members `.../<class>/<image>`.
+    """Tar shards: members `.../<class>/<image>`, or the webdataset layout `<key>.<image ending>` with `<key>.cls`.
 
     Plain `.tar` shards allow random access; compressed ones are read from end to end, which only sets held in memory
     can do.
@@ -122,16 +122,32 @@ class TarSource(Source):
         self.shards = shards
         self.random_access = all(shard.suffix == ".tar" for shard in shards)
         self.names, self._where, folders = [], [], []
+        numbers: dict[str, int] = {}
         for number, shard in enumerate(shards):
-            for member in _members(shard):
-                self.names.append(f"{shard}:{member.name}")
+            for member, label in _members(shard):
+                name = f"{shard}:{member.name}"
+                if label is not None:
+                    numbers[name.rsplit(".", 1)[0]] = label
+                    continue
+                self.names.append(name)
                 self._where.append((number, member.offset_data, member.size))
                 folders.append(Path(member.name).parent.name)
         if not self.names:
             raise InputError(f"no images in {', '.join(map(str, shards))}; expected members <class>/<image>")
-        self.classes = check_classes(tuple(sorted(set(folders))), classes, str(shards[0].parent))
-        label = {name: position for position, name in enumerate(self.classes)}
-        self.labels = np.asarray([label[folder] for folder in folders], dtype=np.int64)
+        if numbers:
+            self.labels = self._numbered(numbers)
+            self.classes = classes or tuple(str(label) for label in range(int(self.labels.max()) + 1))
+        else:
+            self.classes = check_classes(tuple(sorted(set(folders))), classes, str(shards[0].parent))
+            position = {name: label for label, name in enumerate(self.classes)}
+            self.labels = np.asarray([position[folder] for folder in folders], dtype=np.int64)
+
+    def _numbered(self, numbers: dict[str, int]) -> np.ndarray:
+        stems = [name.rsplit(".", 1)[0] for name in self.names]
+        missing = next((stem for stem in stems if stem not in numbers), None)
+        if missing is not None:
+            raise InputError(f"{missing} has an image but no .cls file with its label")
+        return np.asarray([numbers[stem] for stem in stems], dtype=np.int64)
 
     def content(self, index: int) -> bytes:
         number, offset, size = self._where[index]
@@ -162,11 +178,16 @@ def check_classes(found: tuple[str, ...], classes: tuple[str, ...] | None, where
     return classes
 
 
-def _members(shard: Path) -> Iterator[tarfile.TarInfo]:
+def _members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, int | None]]:
+    """Every image (with None) and every .cls file (with its number)."""
     try:
         with tarfile.open(shard) as tar:
             for member in tar:
-                if member.isfile() and is_image_name(member.name):
-                    yield member
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+                if member.isfile() and member.name.endswith(".cls"):
+                    file = tar.extractfile(member)
+                    assert file is not None
+                    yield member, int(file.read())
+                elif member.isfile() and is_image_name(member.name):
+                    yield member, None
+    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
         raise InputError(f"cannot read the shard {shard}: {error}; is the copy complete?") from error
