@@ -1,0 +1,31 @@
+# Two commands: `make demo` and `make test`; each makes .venv if it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := OMP_NUM_THREADS=1 $(BIN)
+
+.PHONY: demo test test-slow lint bench clean
+
+.venv/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test,lint]"
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/patchscale study run quickstart --out runs/demo
+
+test: .venv/installed
+	$(RUN)/pytest -q -m "not slow and not gpu and not slurm and not browser"
+
+test-slow: .venv/installed
+	$(RUN)/pytest -q -m slow
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: .venv/installed
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf .venv dist runs .pytest_cache .ruff_cache .hypothesis

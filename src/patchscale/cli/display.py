@@ -1,0 +1,161 @@
+"""What a study shows on a terminal: progress with the time left, one line a finished trial, and a summary."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from patchscale.studies import Outcome, RunDirectory, Study, Trial
+from patchscale.studies.estimate_time import seconds_left
+from patchscale.training.costs import cost_of
+
+TERMINAL_SECONDS = 0.5
+LOG_SECONDS = 10.0
+
+
+def duration(seconds: float | None) -> str:
+    """`4:05`, `1:02:03`, or `unknown`."""
+    if seconds is None:
+        return "unknown"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class StudyDisplay:
+    """A live block on a terminal; elsewhere a line every ten seconds."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(stderr=quiet, highlight=False, soft_wrap=not sys.stdout.isatty())
+        self.live: Live | None = None
+        self.shown = 0.0
+        self.finished: set[str] | None = None
+
+    def say(self, line: str) -> None:
+        self.console.print(line, markup=False)
+
+    def watch(self, run: RunDirectory, trials: list[Trial], running: set[str], workers: int) -> None:
+        """Draws the state of `trials`; ends the live block when nothing runs any more."""
+        done = {trial.id for trial in trials if run.result(trial.id) is not None}
+        if self.finished is None:
+            self.finished = set(done)
+        for trial in trials:
+            if trial.id in done - self.finished:
+                self._say_finished(run, trial)
+        self.finished = done
+        if not running:
+            self._end()
+            return
+        pause = TERMINAL_SECONDS if self.console.is_terminal else LOG_SECONDS
+        if time.monotonic() - self.shown < pause:
+            return
+        self.shown = time.monotonic()
+        lines = [_running_line(run, trial) for trial in trials if trial.id in running]
+        left = duration(seconds_left(run, trials, workers))
+        head = f"{len(done)} of {len(trials)} trials done, time left {left}"
+        if not self.console.is_terminal:
+            self.say("; ".join([head, *lines]))
+            return
+        if self.live is None:
+            self.live = Live(console=self.console, refresh_per_second=4)
+            self.live.start()
+        self.live.update(Text("\n".join([head, *("  " + line for line in lines)])))
+
+    def _say_finished(self, run: RunDirectory, trial: Trial) -> None:
+        row = run.result(trial.id)
+        assert row is not None
+        score = f", top-1 {100 * row['top1']:.1f} %" if "top1" in row else ""
+        self.say(f"done  {trial.label}: test loss {row['test_loss']:.4f}{score}, {duration(row['seconds'])}")
+
+    def _end(self) -> None:
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+
+
+def _running_line(run: RunDirectory, trial: Trial) -> str:
+    note = run.progress(trial.id)
+    if note is None:
+        return f"{trial.label} starting"
+    rate = note["step"] * trial.config.recipe.batch_size / note["seconds"] if note["seconds"] else 0
+    return f"{trial.label} step {note['step']}/{note['steps']} loss {note['loss']:.3f} {rate:.0f} images/s"
+
+
+def print_plan(study: Study, *, as_json: bool) -> None:
+    """The trials of a study with tokens, parameters and FLOPs, and the totals."""
+    rows = []
+    for trial in study.trials():
+        spec, recipe = trial.config.model, trial.config.recipe
+        each = cost_of(spec, num_classes=1000)
+        samples = recipe.steps * recipe.batch_size if recipe.steps else None
+        total = each.flops_train * samples if samples else None
+        length = f"{recipe.steps} steps" if recipe.steps else f"{recipe.epochs:g} epochs"
+        rows.append({"trial": trial.id, **trial.axes, "tokens": spec.tokens, "params": each.params, "length": length})
+        rows[-1] |= {"flops_per_image": each.flops_forward, "train_flops": total}
+    if as_json:
+        print(json.dumps({"study": study.model_dump(mode="json"), "trials": rows}, indent=2))
+        return
+    table = Table(*(name for name in rows[0]), title=f"{study.title} ({study.scale}): {len(rows)} trials")
+    for row in rows:
+        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
+    Console().print(table)
+    print(f"recipe: {study.recipe.model_dump_json(exclude_defaults=True)}")
+    print(f"data: {study.data.name}; nothing was run")
+
+
+def print_status(folder: Path, *, as_json: bool) -> None:
+    """One line a trial, then the time left."""
+    run = RunDirectory(folder)
+    study, about = run.read_study()
+    trials = study.trials()
+    states = {trial.id: run.state(trial) for trial in trials}
+    left = seconds_left(run, trials, about["sharing"]["workers"])
+    if as_json:
+        rows = [
+            {
+                "trial": t.id,
+                **t.axes,
+                "state": states[t.id],
+                "progress": run.progress(t.id),
+                "reason": run.failure(t.id),
+            }
+            for t in trials
+        ]
+        print(json.dumps({"study": study.name, "seconds_left": left, "trials": rows}, indent=2))
+        return
+    for trial in trials:
+        detail = run.failure(trial.id) or (_running_line(run, trial) if run.progress(trial.id) else trial.label)
+        print(f"{states[trial.id]:<12} {trial.id}  {detail}")
+    counts = {state: list(states.values()).count(state) for state in dict.fromkeys(states.values())}
+    print(", ".join(f"{count} {state}" for state, count in counts.items()) + f"; time left {duration(left)}")
+
+
+def print_outcome(outcome: Outcome, page: Path | None, *, as_json: bool) -> None:
+    """Laws, differences and inversions in sentences, failures with reasons, and where the report lies."""
+    if as_json:
+        content = {"out": str(outcome.run.path), "laws": outcome.laws, "failed": outcome.failed}
+        print(json.dumps(content | {"report": str(page) if page else None}, indent=2))
+        return
+    if outcome.laws:
+        for law in outcome.laws["laws"]:
+            print(f"law   {_group(law['group'])}: {law['sentence']}")
+        for found in [*outcome.laws["differences"], *outcome.laws["crossings"]]:
+            print(f"      {_group(found['group'])}: {found['sentence']}")
+        for note in outcome.laws["notes"]:
+            print(f"note  {note}")
+        print(f"table: {outcome.run.path / 'results.csv'}")
+    for trial_id, reason in outcome.failed.items():
+        print(f"failed {trial_id}: {reason}", file=sys.stderr)
+    if page:
+        print(f"report: {page.resolve()}")
+
+
+def _group(group: dict) -> str:
+    return " ".join(str(value) for value in group.values()) or "all"

@@ -1,0 +1,81 @@
+"""`patchscale train`, `evaluate` and `predict`: one trial, and what to do with its weights."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from patchscale.cli.app import app
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Weights = Annotated[Path, typer.Option(help="A weights.safetensors file of a finished trial.")]
+
+
+@app.command(epilog="Example:  patchscale train trial.yaml --out runs/mine   (trial.yaml as printed by --dry-run)")
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML or JSON file of one trial, such as a trial's config.json.")],
+    out: Annotated[Path, typer.Option(help="Folder of the trial.")] = Path("runs/trial"),
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved trial, train nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train one trial; the same command continues one that was interrupted."""
+    from patchscale.studies.single import load_trial, train_single
+
+    trial = load_trial(config, settings or [])
+    if dry_run:
+        print(trial.model_dump_json(indent=2))
+        return
+    row = train_single(trial, out, say=(lambda line: None) if as_json else print)
+    print(json.dumps(row, indent=2) if as_json else f"test loss {row['test_loss']:.4f}; results in {out}")
+
+
+@app.command(epilog="Example:  patchscale evaluate runs/mine/weights.safetensors --data path/to/images")
+def evaluate(
+    weights: Annotated[Path, typer.Argument(help="A weights.safetensors file of a finished trial.")],
+    data: Annotated[str | None, typer.Option(help="Name or folder of a data set; the trained one by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Test loss and accuracy of trained weights, every test sample once."""
+    from patchscale.training.use import evaluate_weights
+
+    scores = evaluate_weights(weights, data)
+    print(json.dumps(scores, indent=2) if as_json else "\n".join(f"{k} {v:.6g}" for k, v in scores.items()))
+
+
+@app.command(epilog="Example:  patchscale predict photo.jpg --weights runs/mine/weights.safetensors --out predictions")
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Image files or folders of images.")],
+    weights: Weights,
+    out: Annotated[Path, typer.Option(help="Folder for predictions.csv.")] = Path("predictions"),
+    top: Annotated[int, typer.Option(min=1, help="Classes per image.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """The most probable classes of each image, as predictions.csv."""
+    from patchscale.files import write_text
+    from patchscale.training.use import predict_images
+
+    rows = predict_images(images, weights, top=top)
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "predictions.csv", _csv(rows))
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        if row["rank"] == 1:
+            print(f"{row['image']}: {row['class']} ({100 * row['probability']:.1f} %)")
+    print(f"table: {out / 'predictions.csv'}")
+
+
+def _csv(rows: list[dict]) -> str:
+    import io
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,99 @@
+"""`patchscale study ...`: run a grid of trials, see where it stands, rebuild its report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from patchscale.cli.app import app
+
+study_app = typer.Typer(help="Run a study: a grid of trials, its laws and its report.", no_args_is_help=True)
+app.add_typer(study_app, name="study")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Scale = Annotated[str | None, typer.Option(help="tiny (minutes), small (hours) or paper (a cluster).")]
+
+
+@study_app.command("list", epilog="Example:  patchscale study list")
+def list_presets(as_json: Json = False) -> None:
+    """List the studies that come with patchscale."""
+    from patchscale.studies import load_study, preset_names
+
+    found = {name: load_study(name) for name in preset_names()}
+    if as_json:
+        print(json.dumps([{"name": n, "title": s.title, "source": s.source} for n, s in found.items()], indent=2))
+        return
+    for name, study in found.items():
+        print(f"{name:<16} {study.title}" + (f"  [{study.source}]" if study.source else ""))
+
+
+@study_app.command(epilog="Example:  patchscale study show patchification")
+def show(preset: Annotated[str, typer.Argument(help="Name of a preset.")]) -> None:
+    """Print a preset's YAML, a start for one's own study file."""
+    from patchscale.studies import preset_text
+
+    print(preset_text(preset), end="")
+
+
+@study_app.command(
+    epilog="Example:  patchscale study run patchification --scale tiny --data path/to/images --out runs/mine"
+)
+def run(
+    preset_or_file: Annotated[str, typer.Argument(help="Name of a preset, or a YAML file with the same keys.")],
+    scale: Scale = None,
+    data: Annotated[str | None, typer.Option(help="Name or folder of a data set.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory; runs/<name>-<scale> by default.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key.")] = None,
+    launcher: Annotated[str, typer.Option(help="Where trials run: local.")] = "local",
+    workers: Annotated[int | None, typer.Option(min=1, help="Trials at a time; one per GPU or core.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the trials and their cost, run nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a study; the same command continues one that was interrupted."""
+    from patchscale import report, studies
+    from patchscale.cli.display import StudyDisplay, print_outcome, print_plan
+    from patchscale.errors import InputError
+
+    if launcher != "local":
+        raise InputError(f"unknown launcher {launcher!r}; use local")
+    study = studies.load_study(preset_or_file, scale=scale, data=data, settings=settings)
+    if dry_run:
+        print_plan(study, as_json=as_json)
+        return
+    folder = out or Path("runs") / f"{study.name}-{study.scale}"
+    display = StudyDisplay(quiet=as_json)
+    outcome = studies.run(study, folder, workers=workers, say=display.say, watch=display.watch)
+    page = report.build([folder], folder / "report.html") if outcome.laws else None
+    print_outcome(outcome, page, as_json=as_json)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+@study_app.command(epilog="Example:  patchscale study status runs/quickstart-tiny")
+def status(folder: Annotated[Path, typer.Argument(help="Run directory.")], as_json: Json = False) -> None:
+    """Show which trials are done, running, failed or waiting, and the time left."""
+    from patchscale.cli.display import print_status
+
+    print_status(folder, as_json=as_json)
+
+
+@study_app.command("report", epilog="Example:  patchscale study report runs/quickstart-tiny --figures")
+def build_report(
+    folders: Annotated[list[Path], typer.Argument(help="Run directories; several are merged into one page.")],
+    out: Annotated[Path | None, typer.Option(help="The HTML file; report.html in the first folder.")] = None,
+    figures: Annotated[bool, typer.Option("--figures", help="Also write SVG and PNG figures.")] = False,
+) -> None:
+    """Fit the laws of what is finished and rebuild the report."""
+    from patchscale import report, studies
+
+    for folder in folders:
+        studies.analyse(studies.RunDirectory(folder))
+    page = report.build(folders, out or folders[0] / "report.html")
+    print(f"report: {page}")
+    if figures:
+        for folder in folders:
+            for file in report.figures(folder, folder / "figures"):
+                print(f"figure: {file}")

@@ -1,0 +1,122 @@
+"""Named studies: YAML files of the package, three scales each with one schema, and how a user's wishes change them."""
+
+from __future__ import annotations
+
+import difflib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from patchscale.errors import InputError
+from patchscale.studies.schema import Study, clear_errors
+
+SCALES = ("tiny", "small", "paper")
+
+
+def preset_names() -> list[str]:
+    """All presets that the package carries."""
+    folder = files("patchscale.studies") / "presets"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def preset_text(name: str) -> str:
+    """The YAML of a preset.
+
+    Raises:
+        InputError: no such preset; names close matches.
+    """
+    if name not in preset_names():
+        close = difflib.get_close_matches(name, preset_names(), n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"use one of {', '.join(preset_names())}"
+        raise InputError(f"no preset or file {name!r}; {hint}")
+    return (files("patchscale.studies") / "presets" / f"{name}.yaml").read_text()
+
+
+def load_study(
+    preset_or_file: str, *, scale: str | None = None, data: str | None = None, settings: list[str] | None = None
+) -> Study:
+    """A preset or a YAML file, at one scale, with data and single values replaced.
+
+    Args:
+        preset_or_file: a preset's name, or the path of a YAML file with the same keys.
+        scale: `tiny`, `small` or `paper`; a file may have no scales at all. The default is `tiny` where there is one.
+        data: the name or folder of a data set that replaces the study's own.
+        settings: `key=value` lines; the key is a dotted path, the value is YAML, as in `axes.patch_size=[8,4]`.
+
+    Raises:
+        InputError: anything that does not fit, in one line.
+    """
+    path = Path(preset_or_file)
+    if path.suffix in {".yaml", ".yml"}:
+        if not path.is_file():
+            raise InputError(f"no study file at {path}")
+        content = _parse(path.read_text(), str(path))
+    else:
+        content = _parse(preset_text(preset_or_file), preset_or_file)
+    content = _at_scale(content, scale, preset_or_file)
+    if data is not None:
+        content["data"] = {"name": data}
+    for setting in settings or []:
+        apply_setting(content, setting)
+    with clear_errors(str(preset_or_file)):
+        return Study.model_validate(content)
+
+
+def _parse(text: str, name: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" at line {where.line + 1}" if where else ""
+        raise InputError(f"{name} is not valid YAML{line}: {getattr(error, 'problem', error)}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{name} holds {type(content).__name__}, not the keys of a study")
+    return content
+
+
+def _at_scale(content: dict[str, Any], scale: str | None, name: str) -> dict[str, Any]:
+    scales = content.pop("scales", None)
+    if scales is None:
+        if scale is not None and content.get("scale", "custom") != scale:
+            raise InputError(f"{name} has no scales, so --scale {scale} means nothing there; leave it out")
+        return content
+    if not isinstance(scales, dict):
+        raise InputError(f"{name}: scales must be a mapping of {', '.join(SCALES)}, not {type(scales).__name__}")
+    chosen = scale or "tiny"
+    if chosen not in scales:
+        raise InputError(f"{name} has no scale {chosen!r}; use one of {', '.join(scales)}")
+    return _merge(content, scales[chosen] or {}) | {"scale": chosen}
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` wins; mappings are merged, everything else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def apply_setting(content: dict[str, Any], setting: str) -> None:
+    """Sets one dotted key. Axis names may hold a dot themselves (`axes.recipe.learning_rate=[...]`)."""
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise InputError(f"--set {setting!r} is not key=value, as in --set recipe.steps=200")
+    parts = key.strip().split(".")
+    if parts[0] == "axes":
+        parts = ["axes", ".".join(parts[1:])]
+    place = content
+    for part in parts[:-1]:
+        place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            raise InputError(f"--set {setting!r}: {part!r} is a value, not a group of keys")
+    try:
+        place[parts[-1]] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {setting!r}: {text!r} is not YAML") from error
+    if parts == ["recipe", "epochs"]:
+        content["recipe"].pop("steps", None)
+    if parts == ["recipe", "steps"]:
+        content["recipe"].pop("epochs", None)

@@ -1,0 +1,130 @@
+"""The run directory is the truth: what a study is, which trials are done, running or failed, all read from files.
+
+study.yaml   trials/<id>/{config.json, metrics.jsonl, result.json, progress.json, checkpoints/}
+results.csv   laws.json   report.html   figures/
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from patchscale.errors import InputError
+from patchscale.files import write_json, write_text
+from patchscale.studies.schema import Study, Trial, clear_errors
+
+State = Literal["done", "running", "failed", "interrupted", "waiting"]
+
+
+class TrialBusy(Exception):
+    """Another process holds this trial."""
+
+
+class RunDirectory:
+    """One study on disk; any number of processes may read it, and each trial is held by one at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def study_file(self) -> Path:
+        return self.path / "study.yaml"
+
+    def create(self) -> None:
+        """Makes the folder.
+
+        Raises:
+            InputError: the path is a file or cannot be written.
+        """
+        try:
+            (self.path / "trials").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write to {self.path} ({error.strerror}); choose another --out") from error
+
+    def write_study(self, study: Study, about: dict[str, Any]) -> None:
+        """Stores the resolved study and `about` (threads, provenance)."""
+        content = {"study": study.model_dump(mode="json"), **about}
+        write_text(self.study_file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+    def read_study(self) -> tuple[Study, dict[str, Any]]:
+        """The stored study and what was stored with it.
+
+        Raises:
+            InputError: the folder is not a run directory, or its study.yaml does not fit.
+        """
+        if not self.study_file.is_file():
+            raise InputError(f"{self.path} is not a run directory: it has no study.yaml")
+        about = yaml.safe_load(self.study_file.read_text())
+        with clear_errors(str(self.study_file)):
+            return Study.model_validate(about.pop("study")), about
+
+    def trial_folder(self, trial_id: str) -> Path:
+        return self.path / "trials" / trial_id
+
+    def result(self, trial_id: str) -> dict[str, Any] | None:
+        """The row of a finished trial."""
+        return _read_json(self.trial_folder(trial_id) / "result.json")
+
+    def progress(self, trial_id: str) -> dict[str, Any] | None:
+        """The last progress note of a trial: step, steps, loss, seconds."""
+        return _read_json(self.trial_folder(trial_id) / "progress.json")
+
+    def failure(self, trial_id: str) -> str | None:
+        """Why a trial failed."""
+        note = _read_json(self.trial_folder(trial_id) / "failed.json")
+        return note["reason"] if note else None
+
+    def write_failure(self, trial_id: str, reason: str) -> None:
+        write_json(self.trial_folder(trial_id) / "failed.json", {"reason": reason})
+
+    def state(self, trial: Trial) -> State:
+        """Where a trial stands now."""
+        folder = self.trial_folder(trial.id)
+        if (folder / "result.json").exists():
+            return "done"
+        if self._held(trial.id):
+            return "running"
+        if (folder / "failed.json").exists():
+            return "failed"
+        return "interrupted" if (folder / "metrics.jsonl").exists() else "waiting"
+
+    @contextmanager
+    def hold(self, trial_id: str) -> Iterator[Path]:
+        """Holds a trial for this process until the block ends or the process dies; gives its folder.
+
+        Raises:
+            TrialBusy: another process holds it.
+        """
+        folder = self.trial_folder(trial_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise TrialBusy(trial_id) from error
+            (folder / "failed.json").unlink(missing_ok=True)
+            yield folder
+
+    def _held(self, trial_id: str) -> bool:
+        lock = self.trial_folder(trial_id) / "lock"
+        if not lock.exists():
+            return False
+        with lock.open("r") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,155 @@
+"""A study: a grid of trials over axes, one task, one recipe, and the laws to fit afterwards; typed, and strict on keys."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from patchscale.data import DataSpec
+from patchscale.errors import InputError
+from patchscale.tasks import ModelSpec
+from patchscale.training import Recipe, TrialConfig
+
+MODEL_AXES = {"model": "name", "patch_size": "patch_size", "input_size": "input_size"}
+"""Axes that set a field of `ModelSpec`; `random_seed` and `recipe.<field>` are the others."""
+
+Axis = list[Any]
+
+
+class LawRequest(BaseModel):
+    """Which law is fitted to the finished table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    x: str = "tokens"
+    y: str = "test_loss"
+    group: tuple[str, ...] = ("model", "input_size")
+    forms: tuple[str, ...] = ("power_floor", "power")
+    refinement: str = "patch_size"
+    """The axis whose neighbouring values are compared in pairs of equal random seeds."""
+
+
+class Trial(BaseModel):
+    """A trial's configuration with the axis values that produced it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    config: TrialConfig
+    axes: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        return self.config.trial_id
+
+    @property
+    def label(self) -> str:
+        """The axis values in a few words."""
+        parts = [f"{name.removeprefix('recipe.')}={value}" for name, value in self.axes.items() if name != "model"]
+        return " ".join([str(self.axes.get("model", self.config.model.name)), *parts])
+
+
+class Study(BaseModel):
+    """Everything that decides the numbers of a study."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    title: str
+    source: str = ""
+    """The paper section, figure or table that the study answers."""
+    scale: Literal["tiny", "small", "paper", "custom"] = "custom"
+    task: Literal["classification"] = "classification"
+    data: DataSpec
+    model: dict[str, Any] = {}
+    """Fields of `ModelSpec` that are not axes."""
+    recipe: Recipe
+    axes: dict[str, Axis]
+    skip: list[dict[str, Any]] = []
+    """Combinations left out: each entry names axes with a value or a list of values, all of which must match."""
+    evaluations: int = Field(default=6, ge=1)
+    laws: LawRequest = LawRequest()
+
+    @field_validator("axes")
+    @classmethod
+    def _known_axes(cls, axes: dict[str, Axis]) -> dict[str, Axis]:
+        for name, values in axes.items():
+            field = name.removeprefix("recipe.")
+            known = name in MODEL_AXES or name == "random_seed" or (name != field and field in Recipe.model_fields)
+            if not known:
+                raise ValueError(
+                    f"unknown axis {name!r}; use model, patch_size, input_size, random_seed or recipe.<field>"
+                )
+            if not values:
+                raise ValueError(f"axis {name!r} has no values; give at least one")
+            if len(values) != len({repr(value) for value in values}):
+                raise ValueError(f"axis {name!r} lists a value twice: {values}")
+        for name in ("model", "patch_size", "input_size"):
+            if name not in axes:
+                raise ValueError(f"axis {name!r} is missing; a study names at least model, patch_size and input_size")
+        return axes
+
+    @model_validator(mode="after")
+    def _skips_name_axes(self) -> Study:
+        for entry in self.skip:
+            if unknown := set(entry) - set(self.axes):
+                raise ValueError(f"skip names {sorted(unknown)}, which are not axes of this study")
+        return self
+
+    def trials(self) -> list[Trial]:
+        """The grid, in order of the axes; combinations under `skip` left out.
+
+        Raises:
+            InputError: a combination is not a valid trial, or nothing is left.
+        """
+        names = list(self.axes)
+        points = [dict(zip(names, values, strict=True)) for values in itertools.product(*self.axes.values())]
+        trials = [self._trial(point) for point in points if not self._skipped(point)]
+        if not trials:
+            raise InputError(f"study {self.name!r} has no trials: skip leaves nothing of {len(points)} combinations")
+        return trials
+
+    def _skipped(self, point: dict[str, Any]) -> bool:
+        def matches(entry: dict[str, Any]) -> bool:
+            return all(point[name] in (value if isinstance(value, list) else [value]) for name, value in entry.items())
+
+        return any(matches(entry) for entry in self.skip)
+
+    def _trial(self, point: dict[str, Any]) -> Trial:
+        model = self.model | {field: point[axis] for axis, field in MODEL_AXES.items()}
+        recipe = self.recipe.model_dump() | {
+            name.removeprefix("recipe."): value for name, value in point.items() if name.startswith("recipe.")
+        }
+        with clear_errors(f"study {self.name!r} at {point}"):
+            config = TrialConfig(
+                task=self.task,
+                model=ModelSpec.model_validate(model),
+                data=self.data,
+                recipe=Recipe.model_validate(recipe),
+                random_seed=point.get("random_seed", 0),
+                evaluations=self.evaluations,
+            )
+        return Trial(config=config, axes=point)
+
+
+class clear_errors:  # noqa: N801 - reads as a statement
+    """Turns pydantic's report into one line that names the key, the value and what is wrong."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if not isinstance(error, ValidationError):
+            return
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise InputError(f"{self.where}: unknown key {key!r}; check its spelling") from error
+        value = "" if first["type"] == "missing" or not key else f" (value {first['input']!r:.80})"
+        message = first["msg"].removeprefix("Value error, ")
+        more = "" if error.error_count() == 1 else f"; {error.error_count() - 1} more problems after this one"
+        raise InputError(f"{self.where}: {key + ': ' if key else ''}{message}{value}{more}") from error

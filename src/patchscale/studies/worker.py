@@ -1,0 +1,72 @@
+"""One trial in a process of its own: `python -m patchscale.studies.worker RUN_DIRECTORY TRIAL_ID`.
+
+A fresh process a trial makes its peak memory its own. It stops at a step boundary, with a checkpoint, on SIGTERM,
+SIGINT or SIGUSR1, and when the process that started it is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from patchscale.errors import InputError
+from patchscale.files import write_json
+from patchscale.studies.run_directory import RunDirectory, TrialBusy
+
+DONE, FAILED, STOPPED, BUSY = 0, 1, 75, 76
+"""Exit codes; 75 is the usual code for `try again`, which clusters use to requeue."""
+
+NOTE_SECONDS = 1.0
+
+
+def main() -> int:
+    run, trial_id = RunDirectory(Path(sys.argv[1])), sys.argv[2]
+    asked_to_stop = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, lambda *_: asked_to_stop.append(True))
+    parent = os.getppid()
+    study, _ = run.read_study()
+    trial = next((trial for trial in study.trials() if trial.id == trial_id), None)
+    if trial is None:
+        print(f"no trial {trial_id} in {run.study_file}", file=sys.stderr)
+        return FAILED
+    try:
+        with run.hold(trial_id) as folder:
+            if run.result(trial_id) is not None:
+                return DONE
+            return _train(run, trial, folder, lambda: bool(asked_to_stop) or os.getppid() != parent)
+    except TrialBusy:
+        return BUSY
+
+
+def _train(run: RunDirectory, trial, folder: Path, should_stop) -> int:
+    from patchscale.training import Progress, Stopped, TrainingFailed, train
+
+    noted = 0.0
+
+    def note(progress: Progress) -> None:
+        nonlocal noted
+        if time.monotonic() - noted > NOTE_SECONDS or progress.step == progress.steps:
+            noted = time.monotonic()
+            write_json(folder / "progress.json", progress._asdict(), durable=False)
+
+    try:
+        train(trial.config, folder, report=note, should_stop=should_stop)
+    except Stopped:
+        return STOPPED
+    except (InputError, TrainingFailed) as error:
+        run.write_failure(trial.id, str(error))
+        return FAILED
+    except Exception as error:
+        traceback.print_exc()
+        run.write_failure(trial.id, f"{type(error).__name__}: {error} (details in {folder / 'worker.log'})")
+        return FAILED
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

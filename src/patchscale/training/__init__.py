@@ -1,0 +1,27 @@
+"""Training of one trial: the typed recipe, the loop, checkpoints that resume exactly, weights that say what they are.
+
+All randomness is a pure function of the random seed and the step, so a resumed trial gives the same digits.
+"""
+
+from patchscale.training.loop import Progress, Stopped, TrainingFailed, make_task, train
+from patchscale.training.machine import default_device, describe_device
+from patchscale.training.metrics import read_metrics
+from patchscale.training.recipe import Recipe
+from patchscale.training.trial import TrialConfig
+from patchscale.training.weights import TrainedModel, load_weights, save_weights
+
+__all__ = [
+    "Progress",
+    "Recipe",
+    "Stopped",
+    "TrainedModel",
+    "TrainingFailed",
+    "TrialConfig",
+    "default_device",
+    "describe_device",
+    "load_weights",
+    "make_task",
+    "read_metrics",
+    "save_weights",
+    "train",
+]

@@ -1,0 +1,237 @@
+"""The training loop of one trial: steps, test points, metrics lines, checkpoints; stops and resumes at any step."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from patchscale.data import EpochSampler
+from patchscale.files import write_json
+from patchscale.tasks import Task, build_task
+from patchscale.training.checkpoint import load_checkpoint, save_checkpoint
+from patchscale.training.costs import cost_of
+from patchscale.training.machine import default_device, describe_device, peak_memory_bytes
+from patchscale.training.metrics import MetricsFile, read_metrics
+from patchscale.training.optimizer import build_average, build_optimizer, build_schedule
+from patchscale.training.result import result_row
+from patchscale.training.seeding import derive
+from patchscale.training.trial import TrialConfig
+from patchscale.training.weights import save_weights
+
+METRICS_LINES = 50
+CHECKPOINT_SECONDS = 20.0
+
+
+class Progress(NamedTuple):
+    """What a trial says of itself after every step."""
+
+    step: int
+    steps: int
+    loss: float
+    seconds: float
+    """Time spent on this trial so far, over all its sessions."""
+
+
+class Stopped(Exception):
+    """The trial was asked to stop; its checkpoint is written and the same call continues it."""
+
+
+class TrainingFailed(RuntimeError):
+    """The trial cannot go on; the message says where and why."""
+
+
+def train(
+    config: TrialConfig,
+    folder: Path,
+    *,
+    report: Callable[[Progress], None] = lambda progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    device: torch.device | None = None,
+) -> dict[str, Any]:
+    """Trains one trial to its end, continuing from its last checkpoint if there is one.
+
+    Args:
+        config: the resolved trial; `precision` must be settled.
+        folder: the trial's folder; receives config.json, metrics.jsonl, checkpoints/, weights.safetensors, result.json.
+        report: called after every step.
+        should_stop: asked after every step; True writes a checkpoint and raises `Stopped`.
+        device: where to train; the first GPU if there is one, else the CPU.
+
+    Returns:
+        The trial's row of the result table.
+
+    Raises:
+        InputError: the configuration does not fit the data or the model.
+        Stopped: `should_stop` said so.
+        TrainingFailed: the loss or a gradient was not finite.
+    """
+    return Trainer(config, folder, device or default_device()).run(report, should_stop)
+
+
+def make_task(config: TrialConfig) -> Task:
+    """The trial's task with its data loaded."""
+    recipe = config.recipe
+    return build_task(
+        config.task,
+        config.model,
+        config.data,
+        augment=recipe.augment,
+        mixing=recipe.mixing,
+        label_smoothing=recipe.label_smoothing,
+    )
+
+
+class Trainer:
+    """One trial in memory: model, optimizer, schedule, and the step that all of them stand at."""
+
+    def __init__(self, config: TrialConfig, folder: Path, device: torch.device) -> None:
+        assert config.recipe.precision != "auto", "precision is settled before a trial starts"
+        self.config, self.folder, self.device = config, folder, device
+        recipe, seed = config.recipe, config.random_seed
+        self.task = make_task(config)
+        self.steps = recipe.total_steps(self.task.train_size)
+        self.sampler = EpochSampler(self.task.train_size, derive(seed, "order"), recipe.batch_size)
+        torch.manual_seed(derive(seed, "weights"))
+        self.model: nn.Module = self.task.build_model().to(device)
+        self.optimizer = build_optimizer(self.model, recipe)
+        self.schedule = build_schedule(self.optimizer, recipe, self.steps)
+        self.average = build_average(self.model, recipe)
+        self.autocast = functools.partial(
+            torch.autocast, device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16"
+        )
+        self.cost = cost_of(config.model, len(self.task.classes))
+        self.metrics = MetricsFile(folder / "metrics.jsonl")
+        self.checkpoint = folder / "checkpoints" / "last.safetensors"
+        self.step = 0
+        self.seconds = 0.0
+        self.peak_memory = 0
+        self.window: list[float] = []
+
+    def run(self, report: Callable[[Progress], None], should_stop: Callable[[], bool]) -> dict[str, Any]:
+        """From wherever the trial stands to its end; see `train`."""
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / "config.json", self.config.model_dump(mode="json"))
+        if self.checkpoint.exists():
+            self._resume()
+        self.metrics.cut_after(self.step)
+        evaluation_steps = self.config.evaluation_steps(self.steps)
+        window_size = max(1, self.steps // METRICS_LINES)
+        saved = time.monotonic()
+        while self.step < self.steps:
+            started = time.monotonic()
+            loss = self._update()
+            self.step += 1
+            self.seconds += time.monotonic() - started
+            self.window.append(loss)
+            if len(self.window) == window_size or self.step == self.steps:
+                self._log_window()
+            if self.step in evaluation_steps:
+                self._log_test()
+            report(Progress(self.step, self.steps, loss, self.seconds))
+            stop = should_stop() and self.step < self.steps
+            if stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self._save()
+                saved = time.monotonic()
+            if stop:
+                raise Stopped(f"stopped after step {self.step} of {self.steps}")
+        return self._finish()
+
+    def _update(self) -> float:
+        """One optimiser update; returns the batch's mean loss."""
+        recipe, seed = self.config.recipe, self.config.random_seed
+        indices = self.sampler.batch(self.step)
+        inputs, targets = self.task.batch(indices, derive(seed, "batch", self.step))
+        torch.manual_seed(derive(seed, "step", self.step))
+        self.schedule.step_update(self.step)
+        self.model.train()
+        total = 0.0
+        parts = min(recipe.accumulation, len(indices))
+        for part_inputs, part_targets in zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True):
+            share = len(part_inputs) / len(inputs)
+            with self.autocast():
+                loss = self.task.loss(self.model, part_inputs.to(self.device), part_targets.to(self.device)) * share
+            loss.backward()
+            total += loss.item()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip_norm or math.inf)
+        if not (math.isfinite(total) and torch.isfinite(norm)):
+            raise TrainingFailed(
+                f"loss {total} and gradient norm {float(norm)} at step {self.step + 1}, samples "
+                f"{', '.join(map(str, indices[:8].tolist()))}, ...: nothing was updated; "
+                "lower the learning rate or use precision float32"
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(self.model, step=self.step)
+        return total
+
+    @property
+    def _evaluated(self) -> nn.Module:
+        return self.model if self.average is None else self.average.module
+
+    @property
+    def _samples(self) -> int:
+        return self.step * self.config.recipe.batch_size
+
+    def _log_window(self) -> None:
+        self.metrics.append(
+            kind="train",
+            step=self.step,
+            samples=self._samples,
+            loss=sum(self.window) / len(self.window),
+            learning_rate=max(group["lr"] for group in self.optimizer.param_groups),
+            seconds=round(self.seconds, 3),
+        )
+        self.window = []
+
+    def _log_test(self) -> None:
+        scores = self.task.evaluate(self._evaluated, self.device, self.autocast)
+        self.peak_memory = max(self.peak_memory, peak_memory_bytes(self.device))
+        self.metrics.append(
+            kind="test",
+            step=self.step,
+            samples=self._samples,
+            train_flops=self.cost.flops_train * self._samples,
+            seconds=round(self.seconds, 3),
+            peak_memory_bytes=self.peak_memory,
+            **scores,
+        )
+
+    def _save(self) -> None:
+        state = {"step": self.step, "seconds": self.seconds, "peak_memory": self.peak_memory, "window": self.window}
+        average = None if self.average is None else self.average.module
+        save_checkpoint(self.checkpoint, self.model, self.optimizer, average, state)
+
+    def _resume(self) -> None:
+        average = None if self.average is None else self.average.module
+        state = load_checkpoint(self.checkpoint, self.model, self.optimizer, average)
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.peak_memory, self.window = state["peak_memory"], state["window"]
+
+    def _finish(self) -> dict[str, Any]:
+        save_weights(
+            self.folder / "weights.safetensors",
+            self._evaluated,
+            self.config,
+            classes=self.task.classes,
+            mean=self.task.mean,
+            std=self.task.std,
+        )
+        row = result_row(
+            self.config,
+            read_metrics(self.metrics.path),
+            self.cost,
+            seconds=self.seconds,
+            peak_memory=self.peak_memory,
+            device=describe_device(self.device),
+        )
+        write_json(self.folder / "result.json", row)
+        self.checkpoint.unlink(missing_ok=True)
+        return row

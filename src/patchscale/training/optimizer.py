@@ -1,0 +1,41 @@
+"""AdamW, its parameter groups, the schedule and the average of weights, from a recipe, with timm's parts."""
+
+from __future__ import annotations
+
+import torch
+from timm.optim import param_groups_layer_decay, param_groups_weight_decay
+from timm.scheduler import CosineLRScheduler
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from patchscale.training.recipe import Recipe
+
+
+def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW with decay on matrices only, and a learning rate per block where the recipe has `layer_decay`."""
+    exempt = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()
+    if recipe.layer_decay is None:
+        groups = param_groups_weight_decay(model, recipe.weight_decay, no_weight_decay_list=exempt)
+    else:
+        groups = param_groups_layer_decay(
+            model, recipe.weight_decay, no_weight_decay_list=exempt, layer_decay=recipe.layer_decay
+        )
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
+
+
+def build_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> CosineLRScheduler:
+    """Linear warm-up, then a cosine to `final_learning_rate`; a pure function of the step, so nothing to restore."""
+    return CosineLRScheduler(
+        optimizer,
+        t_initial=max(1, steps - recipe.warmup_steps),
+        lr_min=recipe.final_learning_rate,
+        warmup_t=recipe.warmup_steps,
+        warmup_lr_init=recipe.learning_rate / max(1, recipe.warmup_steps),
+        warmup_prefix=True,
+        t_in_epochs=False,
+    )
+
+
+def build_average(model: nn.Module, recipe: Recipe) -> ModelEmaV3 | None:
+    """The exponential moving average of the weights, or none."""
+    return None if recipe.ema_decay is None else ModelEmaV3(model, decay=recipe.ema_decay, use_warmup=True)

@@ -1,0 +1,59 @@
+"""Everything of training that is not model, data or task, as one typed and frozen record."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from patchscale.data import Augment, Mixing
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+class Recipe(BaseModel):
+    """How long, how fast and with which regularisation a model is trained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int | None = Field(default=None, gt=0)
+    """Optimiser updates; give this or `epochs`."""
+    epochs: float | None = Field(default=None, gt=0)
+    """Passes over the training set; give this or `steps`."""
+    batch_size: int = Field(default=128, gt=0)
+    """Samples of one update."""
+    accumulation: int = Field(default=1, gt=0)
+    """Parts into which a batch is split to save memory; the update is that of the whole batch."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Peak of the schedule, as used (no hidden scaling)."""
+    final_learning_rate: float = Field(default=1e-5, ge=0)
+    """End of the cosine."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Updates of linear warm-up, counted among the steps."""
+    weight_decay: float = Field(default=0.05, ge=0)
+    """AdamW's decoupled decay; not applied to positions, class token and one-dimensional parameters."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    layer_decay: float | None = Field(default=None, gt=0, le=1)
+    """Factor on the learning rate from each block to the one below it."""
+    clip_norm: float | None = Field(default=1.0, gt=0)
+    """Largest norm of the whole gradient."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Decay of an exponential moving average of the weights, which is then what is evaluated."""
+    augment: Augment = Augment()
+    mixing: Mixing = Mixing()
+    precision: Precision = "auto"
+    """`auto` is settled by measuring, once for a whole study, before the first trial starts."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Recipe:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs")
+        return self
+
+    def total_steps(self, train_size: int) -> int:
+        """Updates for a training set of `train_size` samples."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return max(1, round(self.epochs * train_size / self.batch_size))
