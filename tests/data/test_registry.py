@@ -76,6 +76,9 @@ def test_imagenet_is_counted(class_folders):
         InputError, match=r"imagenet-1k has 1,281,167 images of 1,000 classes in its train split, but .* 18 images of 3"
     ):
         load(DataSpec(name="imagenet-1k", root=str(class_folders)), "train", (16, 16))
+    load(DataSpec(name=str(class_folders)), "train", (8, 8))
+    with pytest.raises(InputError, match="holds 18 images"):
+        load(DataSpec(name="imagenet-1k", root=str(class_folders)), "train", (8, 8))
     exact = Expectation("three", {"train": 18, "test": 6}, 3)
     assert len(load_directory(class_folders, DataSpec(), "train", (8, 8), exact)) == 18
 

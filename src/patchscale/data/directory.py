@@ -40,27 +40,27 @@ def load_directory(
 
 def _find(folder: Path, spec: DataSpec, split: Split, expected: Expectation) -> Encoded:
     classes, words = _class_table(folder)
-    facts = {"mean": expected.mean, "std": expected.std, "class_names": words, "source": str(folder)}
-    shards = {side: _matching(folder, side, _SHARD) for side in SPLIT_FOLDERS}
 
-    def checked(source: Source) -> Source:
-        expected.check(split, len(source), len(source.classes), folder)
-        return source
+    def check(images: int, classes: int) -> None:
+        expected.check(split, images, classes, folder)
+
+    facts = {"check": check, "mean": expected.mean, "std": expected.std, "class_names": words, "source": str(folder)}
+    shards = {side: _matching(folder, side, _SHARD) for side in SPLIT_FOLDERS}
 
     if shards["train"]:
         _need(shards[split], folder, split, "tar shards")
 
         def open_shards() -> Source:
             order = classes or (None if split == "train" else TarSource(shards["train"]).classes)
-            return checked(TarSource(shards[split], order))
+            return TarSource(shards[split], order)
 
         listed = [*shards[split], *([] if classes or split == "train" else shards["train"])]
         return Encoded(expected.name, split, listed, open_shards, **facts, order=classes)
     tables = parquet.find_parquet(folder, split)
     if tables:
-        source = checked(parquet.ParquetSource(tables))
+        source = parquet.ParquetSource(tables)
         return Encoded(expected.name, split, tables, lambda: source, **facts, count=len(source), order=source.classes)
-    source = checked(_class_folders(folder, spec, split, classes))
+    source = _class_folders(folder, spec, split, classes)
     return Encoded(expected.name, split, source.names, lambda: source, **facts, count=len(source), order=source.classes)
 
 

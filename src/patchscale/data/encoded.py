@@ -34,6 +34,7 @@ class Encoded:
         mean: per-channel mean.
         std: per-channel standard deviation.
         order: the label order where something besides `files` decides it.
+        check: raises `InputError` unless the numbers of images and classes are the expected ones.
         class_names: from a class folder's name to the name shown (words for wnids); missing ones stay.
     """
 
@@ -47,6 +48,7 @@ class Encoded:
     source: str = ""
     count: int | None = None
     order: tuple[str, ...] | None = None
+    check: Callable[[int, int], None] = lambda images, classes: None
 
 
 def read_encoded(found: Encoded, spec: DataSpec, input_size: tuple[int, int]) -> ImageSet:
@@ -54,13 +56,15 @@ def read_encoded(found: Encoded, spec: DataSpec, input_size: tuple[int, int]) ->
     opened = _Opened(found)
     per_image = 3 * input_size[0] * input_size[1]
     room = spec.memory_gib * 2**30
-    if found.count is not None and found.count * per_image > room and opened.source.random_access:
+    if found.count is not None and found.count * per_image > room:
         return _from_disk(found, opened.source, spec, input_size)
     facts = {"size": input_size, "resample": spec.resample, "crop": spec.test_crop, "bad": spec.bad_images}
     key = cache.key_of(
         found.files, kind="pixels", split=found.split, order=found.order, fraction=spec.test_fraction, **facts
     )
     held = (cache.cache_folder() / "pixels" / key / "about.json").is_file()
+    if not held:
+        found.check(len(opened.source), len(opened.source.classes))
     if held or len(opened.source) * per_image <= room:
         return _in_memory(found, opened, spec, input_size, key)
     if not opened.source.random_access:
@@ -123,12 +127,14 @@ def _in_memory(found: Encoded, opened: _Opened, spec: DataSpec, size: tuple[int,
 
     folder, facts = cache.entry(key, make)
     labels = np.asarray(facts["labels"], dtype=np.int64)
+    found.check(len(labels) + len(facts["skipped"]), len(facts["classes"]))
     positions = limit_positions(labels, spec.limit(found.split), spec.data_seed)
     about = _about(found, facts["classes"], labels[positions], facts["skipped"], _note(spec, size, False))
     return MemoryImages(about, np.load(folder / "pixels.npy", mmap_mode="r"), positions)
 
 
 def _from_disk(found: Encoded, source: Source, spec: DataSpec, size: tuple[int, int]) -> ImageSet:
+    found.check(len(source), len(source.classes))
     good, skipped = np.arange(len(source)), []
     if spec.bad_images == "skip":
         key = cache.key_of(found.files, kind="readable", split=found.split, fraction=spec.test_fraction)
