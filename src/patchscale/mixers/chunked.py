@@ -62,7 +62,8 @@ class Slab:
         self.x, self.dt, self.A, self.b, self.c = x, dt, A, b, c
         self.cum = (dt * A).cumsum(2)
         self.total = self.cum[:, :, -1]
-        self.factored = bool(self.total.abs().amax() <= RANGE[dt.dtype]) if self.total.numel() else True
+        # the total is never positive; anything else (also NaN) goes to the pairwise form, which cannot overflow
+        self.factored = self.total.numel() == 0 or self.total.amin().item() >= -RANGE[dt.dtype]
         self.half = self.total / 2 if self.factored else torch.zeros_like(self.total)
         top = self.half if self.factored else self.total
         self.scores = torch.matmul(c, b.transpose(-1, -2)).tril_(-1)  # [B, G, Q, Q], shared by the heads

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from patchscale.mixers.chunked import Slab, pick_chunk, slab_backward, slabs
 
-TILE_ROWS_CPU = 512  # see benchmarks/train_step.py; a tile's arrays should lie in the second-level cache
+TILE_FLOATS_CPU = 400_000  # rows times channels of a tile: its arrays should lie in the second-level cache
+TILE_ROWS_CPU = (512, 1024)  # but not so few rows that calls cost more than arithmetic
 TILE_ROWS_GPU = 16_384
 
 
@@ -47,9 +48,14 @@ def norm_backward(d_unit: Tensor, unit: Tensor, factor: Tensor) -> Tensor:
     return torch.addcmul(d_unit, unit, inner, value=-1).mul_(factor)
 
 
-def tiles(batch: int, length: int, chunk: int, device: torch.device) -> tuple[int, list[tuple[int, int, int]]]:
+def tile_rows(channels: int, device: torch.device) -> int:
+    """Rows per tile for arrays of so many channels."""
+    low, high = TILE_ROWS_CPU
+    return min(max(TILE_FLOATS_CPU // channels, low), high) if device.type == "cpu" else TILE_ROWS_GPU
+
+
+def tiles(batch: int, length: int, chunk: int, rows: int, device: torch.device):
     """Images per tile, and the (start, chunks, chunk length) cuts of the sequence."""
-    rows = TILE_ROWS_CPU if device.type == "cpu" else TILE_ROWS_GPU
     if length * 2 > rows:
         return 1 if device.type == "cpu" else batch, slabs(length, chunk, max(1, rows // chunk))
     groups = -(-batch * length // rows)
@@ -159,7 +165,8 @@ class LeanMixer(torch.autograd.Function):
         w = _Weights(norm, w_in, conv_w, conv_b, dt_bias, a_log, d, gate, w_out, spec)
         batch, rows_x, width = x.shape
         length, n = rows_x + 1, rows_x - 1
-        group, cuts = tiles(batch, length, spec.chunk or pick_chunk(length, x.device), x.device)
+        chunk, budget = spec.chunk or pick_chunk(length, x.device), tile_rows(w_in.shape[0], x.device)
+        group, cuts = tiles(batch, length, chunk, budget, x.device)
         out = x.clone(memory_format=torch.contiguous_format)
         rows, k, kept = _Rows(n, spec.flip), conv_w.shape[-1], []
         for first in range(0, batch, group):

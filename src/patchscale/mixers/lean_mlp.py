@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from patchscale.mixers.lean import TILE_ROWS_CPU, TILE_ROWS_GPU, norm_backward, row_factor
+from patchscale.mixers.lean import norm_backward, row_factor, tile_rows
 
 
 class LeanMlp(torch.autograd.Function):
@@ -23,7 +23,7 @@ class LeanMlp(torch.autograd.Function):
         w, b = _gate_weights(norm, w1, b1, w2, b2, compute)
         w3c, b3c = w3.to(compute), b3.to(compute)
         flat, flat_out, factors = _flat(x), out.view(-1, x.shape[-1]), _row_scale(scale, x)
-        for rows in _row_slices(flat):
+        for rows in _row_slices(flat, w1.shape[0]):
             part = flat[rows].to(b3.dtype)
             unit = part * row_factor(part, eps)
             h1, h2 = torch.addmm(b, unit.to(compute), w.t()).chunk(2, -1)
@@ -44,7 +44,7 @@ class LeanMlp(torch.autograd.Function):
         flat, flat_d, flat_dx, factors = _flat(x), _flat(d_out), dx.view(-1, x.shape[-1]), _row_scale(scale, x)
         d_rows = torch.empty_like(flat[:, :1]) if ctx.needs_input_grad[1] else None
         hidden = w1.shape[0]
-        for rows in _row_slices(flat):
+        for rows in _row_slices(flat, w1.shape[0]):
             part, dy = flat[rows].to(f), flat_d[rows].to(f)
             factor = row_factor(part, eps)
             unit = part * factor
@@ -92,8 +92,8 @@ def _row_scale(scale: Tensor | None, x: Tensor) -> Tensor | None:
     return None if scale is None else scale.expand(x.shape[0], x.shape[1], 1).reshape(-1, 1)
 
 
-def _row_slices(flat: Tensor) -> list[slice]:
-    step = TILE_ROWS_CPU if flat.device.type == "cpu" else TILE_ROWS_GPU
+def _row_slices(flat: Tensor, hidden: int) -> list[slice]:
+    step = tile_rows(2 * hidden, flat.device)
     count = max(1, -(-flat.shape[0] // step))
     size = max(1, -(-flat.shape[0] // count))
     return [slice(i, i + size) for i in range(0, flat.shape[0], size)]

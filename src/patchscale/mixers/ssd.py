@@ -7,6 +7,7 @@ from torch import Tensor
 
 from patchscale.errors import InputError
 from patchscale.mixers.chunked import ChunkedSSD, pick_chunk
+from patchscale.mixers.plain import ssd_plain
 from patchscale.mixers.reference import ssd_reference
 
 BACKENDS = ("reference", "torch")
@@ -64,6 +65,9 @@ def ssd(
         y, state = ssd_reference(x, dt, A, B, C, D, initial_state)
     else:
         chunk = chunk_size or pick_chunk(x.shape[1], x.device)
+        if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+            y, state = ssd_plain(x, dt, A, B, C, D, initial_state, chunk)
+            return (y, state) if return_final_state else y
         y, state = ChunkedSSD.apply(x, dt, A, B, C, D, initial_state, chunk, return_final_state)
     return (y, state) if return_final_state else y
 

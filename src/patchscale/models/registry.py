@@ -40,6 +40,16 @@ def _arguments(shape: ModelShape) -> dict[str, Any]:
     return {**common, **mixer, "mlp_ratio": 2.5}
 
 
+_BUILD_ONLY = {  # arguments that do not describe the network, or that the finished network tells better
+    "img_size", "patch_size", "num_classes", "positions", "flip", "drop_path_rate", "device", "dtype", "backend",
+    "chunk_size", "cache_dir", "pretrained_cfg", "pretrained_cfg_overlay", "features_only", "out_indices",
+}  # fmt: skip
+
+
+def _kept(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if name not in _BUILD_ONLY}
+
+
 def _register(shape: ModelShape) -> None:
     model_class = DeiT if shape.family == "deit" else Adventurer
 
@@ -47,7 +57,7 @@ def _register(shape: ModelShape) -> None:
         from patchscale.models.resizing import filter_state_dict
 
         arguments = {**_arguments(shape), **kwargs}
-        return build_model_with_cfg(
+        model = build_model_with_cfg(
             model_class,
             shape.name,
             pretrained,
@@ -55,6 +65,8 @@ def _register(shape: ModelShape) -> None:
             feature_cfg={"out_indices": 3, "feature_cls": "getter"},
             **arguments,
         )
+        model.built_with = {"model": shape.name, **_kept(kwargs)}
+        return model
 
     build.__name__ = build.__qualname__ = shape.name
     build.__doc__ = f"{shape.name}: width {shape.embed_dim}, depth {shape.depth}."
@@ -106,6 +118,9 @@ def create(
     elif positions != "learned":
         raise InputError(f"positions {positions!r} is for models of patchscale, not {name}; use learned")
     try:
-        return timm.create_model(name, **arguments)
+        model = timm.create_model(name, **arguments)
     except TypeError as error:
         raise InputError(f"{name} does not take these arguments: {error}") from error
+    if name not in SHAPES:
+        model.built_with = {"model": name, **_kept(arguments)}  # type: ignore[assignment]
+    return model

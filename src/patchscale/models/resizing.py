@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from patchscale.errors import InputError
@@ -71,14 +72,10 @@ def _moved_positions(pos: Tensor, model: nn.Module, old_grid: tuple[int, int] | 
             f"the checkpoint has {prefix} prefix row(s) in its positions, the model {wanted}; "
             "build the model with the same class and register tokens"
         )
+    if tuple(old_grid) == new_grid:
+        return pos
     patches = resize_positions(pos[:, prefix:], old_grid, new_grid)  # type: ignore[arg-type]
-    return patches if not prefix else _cat(pos[:, :prefix], patches)
-
-
-def _cat(first: Tensor, second: Tensor) -> Tensor:
-    import torch
-
-    return torch.cat([first, second], dim=1)
+    return torch.cat([pos[:, :prefix], patches], dim=1)
 
 
 def resize_state_dict(

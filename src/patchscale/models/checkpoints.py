@@ -1,0 +1,141 @@
+"""Weights on disk: safetensors whose metadata carry the configuration that built the model, the flip rule included."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from patchscale.errors import InputError
+from patchscale.files import write_bytes
+from patchscale.models.registry import create
+from patchscale.models.resizing import LoadReport, resize_state_dict
+
+KEY = "patchscale"
+
+
+def model_config(model: nn.Module) -> dict[str, Any]:
+    """The arguments of `create` that build this model as it is now.
+
+    Raises:
+        InputError: the model was not built by its registered name, so nobody could build it again.
+    """
+    built = getattr(model, "built_with", None)
+    if built is None:
+        raise InputError(f"{type(model).__name__} was not built by name; build it with patchscale.models.create")
+    embed: Any = model.patch_embed
+    config = {
+        **built,
+        "input_size": [int(side) for side in embed.img_size],
+        "patch_size": int(embed.patch_size[0]),
+        "num_classes": int(model.num_classes),  # type: ignore[arg-type]
+    }
+    for name in ("flip", "positions"):
+        if hasattr(model, name):
+            config[name] = getattr(model, name)
+    return config
+
+
+def save_model(model: nn.Module, path: Path | str, extra: Mapping[str, str] | None = None) -> None:
+    """Writes the weights and their configuration in one atomic step.
+
+    Args:
+        extra: further metadata, such as where the weights came from.
+    """
+    write_state(path, model.state_dict(), model_config(model), extra)
+
+
+def write_state(
+    path: Path | str, state: Mapping[str, Tensor], config: Mapping[str, Any], extra: Mapping[str, str] | None = None
+) -> None:
+    """Writes tensors with a configuration, as `save_model` does for a whole model."""
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+    write_bytes(path, save(tensors, {"format": "pt", KEY: json.dumps(dict(config)), **(extra or {})}))
+
+
+def read_checkpoint(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """Tensors of a safetensors file and the configuration in its metadata (None when it carries none).
+
+    Raises:
+        InputError: no such file, or not a safetensors file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no weights at {path}; give a .safetensors file")
+    if path.suffix in (".pth", ".pt", ".bin", ".ckpt"):
+        raise InputError(
+            f"{path} is a pickle and is not loaded directly; run `patchscale convert {path} OUT.safetensors`"
+        )
+    try:
+        with safe_open(path, "pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise InputError(f"{path} is not a readable safetensors file ({error})") from error
+    return state, json.loads(metadata[KEY]) if KEY in metadata else None
+
+
+def load_model(path: Path | str, **changes: Any) -> tuple[nn.Module, LoadReport]:
+    """Builds the model that a file describes and fills it.
+
+    Args:
+        path: safetensors written by `save_model` or `convert`.
+        **changes: arguments of `create` to change: `input_size`, `patch_size` and `num_classes` move the weights;
+            `flip`, `positions` and sizes must equal what is stored.
+
+    Raises:
+        InputError: no configuration in the file, or a change that contradicts it.
+    """
+    state, config = read_checkpoint(path)
+    if config is None:
+        raise InputError(f"{path} carries no configuration; build the model and use load_resized")
+    movable = ("input_size", "patch_size", "num_classes", "drop_path", "backend", "chunk_size", "dynamic_img_size")
+    for name, value in changes.items():
+        if name not in movable and config.get(name) != value:
+            raise InputError(f"{name}={value!r} contradicts {path}, whose weights have {name}={config.get(name)!r}")
+    model = create(**_arguments({**config, **changes}))
+    return model, _fill(model, state, config)
+
+
+def load_resized(model: nn.Module, path: Path | str, *, old_grid: tuple[int, int] | None = None) -> LoadReport:
+    """Fills `model` from a safetensors file, moving patch weight and positions to the model's patch and input size.
+
+    Args:
+        old_grid: token grid of the checkpoint if its metadata do not say and it is not square.
+
+    Returns:
+        Every key that was resized, missing, left over or kept fresh.
+
+    Raises:
+        InputError: unreadable file, no key in common, or a flip rule other than the model's.
+    """
+    state, config = read_checkpoint(path)
+    if config is not None and "flip" in config and config["flip"] != getattr(model, "flip", config["flip"]):
+        raise InputError(
+            f"{path} was trained with flip={config['flip']!r}, the model has flip={getattr(model, 'flip', None)!r}; "
+            f"build it with flip={config['flip']!r}"
+        )
+    return _fill(model, state, config, old_grid, path)
+
+
+def _fill(model, state, config, old_grid=None, path: Path | str = "the checkpoint") -> LoadReport:
+    if old_grid is None and config is not None:
+        height, width = config["input_size"]
+        old_grid = (height // config["patch_size"], width // config["patch_size"])
+    tensors, report = resize_state_dict(state, model, old_grid=old_grid)
+    if not tensors:
+        raise InputError(f"{path} has no weights for {type(model).__name__}: none of its {len(state)} keys fit")
+    model.load_state_dict(tensors, strict=False)
+    return report
+
+
+def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = dict(config)
+    arguments["name"] = arguments.pop("model")
+    arguments["input_size"] = tuple(arguments["input_size"])
+    return arguments

@@ -1,0 +1,205 @@
+"""Weights in and out: metadata, resizing with a report, published pickles, hub folders, ONNX."""
+
+import argparse
+import importlib.util
+import os
+
+import pytest
+import timm
+import torch
+
+import patchscale.models as models
+from patchscale.errors import InputError
+
+
+def build(name="adventurer_pico_patch16", **options):
+    arguments = {"input_size": (16, 24), "patch_size": 4, "num_classes": 5, **options}
+    return models.create(name, **arguments).eval()
+
+
+def same_outputs(a, b, size=(16, 24)):
+    images = torch.randn(2, 3, *size)
+    with torch.no_grad():
+        torch.testing.assert_close(a.eval()(images), b.eval()(images))
+
+
+@pytest.mark.parametrize("name", ["deit_pico_patch16", "adventurer_pico_patch16"])
+@pytest.mark.parametrize("options", [{}, {"positions": "sincos"}, {"embed_dim": 128, "depth": 2, "num_heads": 2}])
+def test_saved_models_come_back(tmp_path, name, options):
+    if name.startswith("adventurer"):
+        options = {k: v for k, v in options.items() if k != "num_heads"} | {"flip": "released"}
+    model = build(name, **options)
+    models.save_model(model, tmp_path / "w.safetensors")
+    again, report = models.load_model(tmp_path / "w.safetensors")
+    same_outputs(model, again)
+    assert not report.resized
+    assert not report.missing
+    assert not report.left_over
+    assert models.model_config(again) == models.model_config(model)
+
+
+def test_any_timm_vit_and_timm_built_models_come_back(tmp_path):
+    vit = build("vit_tiny_patch16_224", depth=2, drop_path=0.1)
+    ours = timm.create_model("adventurer_pico_patch1", img_size=(16, 24), patch_size=4, depth=3, flip="released")
+    for model in (vit, ours):
+        models.save_model(model, tmp_path / "w.safetensors")
+        again, _ = models.load_model(tmp_path / "w.safetensors")
+        same_outputs(model, again)
+    assert again.flip == "released"
+
+
+def test_a_conflicting_flip_is_an_error(tmp_path):
+    models.save_model(build(flip="released"), tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match=r"flip='paper' contradicts .* flip='released'"):
+        models.load_model(tmp_path / "w.safetensors", flip="paper")
+    with pytest.raises(InputError, match="was trained with flip='released', the model has flip='paper'"):
+        models.load_resized(build(flip="paper"), tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("name", ["deit_pico_patch16", "adventurer_pico_patch16", "vit_tiny_patch16_224"])
+def test_moving_to_a_smaller_patch_and_another_size(tmp_path, name):
+    model = build(name, depth=2)
+    models.save_model(model, tmp_path / "w.safetensors")
+    moved = build(name, depth=2, input_size=(24, 16), patch_size=2, num_classes=7)
+    fresh_head = moved.head.weight.clone()
+    report = models.load_resized(moved, tmp_path / "w.safetensors")
+    assert set(report.resized) == {"patch_embed.proj.weight", "pos_embed"}
+    assert set(report.reinitialised) == {"head.weight", "head.bias"}
+    assert not report.missing
+    assert not report.left_over
+    assert torch.equal(moved.head.weight, fresh_head)
+    row = -1 if name.startswith("adventurer") else 0
+    assert torch.equal(moved.pos_embed[:, row], model.pos_embed[:, row])
+    assert any("resized        pos_embed" in line for line in report.lines())
+    direct, _ = models.load_model(tmp_path / "w.safetensors", input_size=(24, 16), patch_size=2)
+    torch.testing.assert_close(direct.pos_embed, moved.pos_embed)
+
+
+def test_a_larger_patch_on_larger_images_sees_the_same():
+    model = build(input_size=(16, 16), patch_size=2)
+    larger = build(input_size=(32, 32), patch_size=4)
+    tensors, _ = models.resize_state_dict(model.state_dict(), larger)
+    larger.load_state_dict(tensors)
+    images = torch.randn(1, 3, 8, 8).repeat_interleave(2, 2).repeat_interleave(2, 3)  # constant in each 2x2 patch
+    grown = images.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    with torch.no_grad():
+        torch.testing.assert_close(larger(grown), model(images), atol=1e-4, rtol=1e-3)
+
+
+def test_unfit_checkpoints_are_named(tmp_path):
+    with pytest.raises(InputError, match="no weights at"):
+        models.load_model(tmp_path / "none.safetensors")
+    (tmp_path / "bad.safetensors").write_bytes(b"not tensors")
+    with pytest.raises(InputError, match="not a readable safetensors file"):
+        models.load_model(tmp_path / "bad.safetensors")
+    models.save_model(build("deit_pico_patch16"), tmp_path / "deit.safetensors")
+    report = models.load_resized(build(), tmp_path / "deit.safetensors")
+    assert any(key.startswith("blocks.0") for key in report.left_over)
+    assert any(key.startswith("layers.0") for key in report.missing)
+    with pytest.raises(InputError, match="patchscale convert"):
+        models.load_resized(build(), _write(tmp_path / "w.pth", {}))
+
+
+def _write(path, content):
+    torch.save(content, path)
+    return path
+
+
+def published(model, **more):
+    """A checkpoint laid out as the published ones."""
+    return {
+        "model": model.state_dict(),
+        "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]},
+        "epoch": 3,
+        "scaler": {},
+        "args": argparse.Namespace(lr=0.1, data_path="x"),
+        **more,
+    }
+
+
+def test_convert_a_published_adventurer(tmp_path):
+    model = build(input_size=(32, 32), flip="released", embed_dim=96, depth=5)
+    ema = {key: value + 1 for key, value in model.state_dict().items()}
+    source = _write(tmp_path / "adventurer.pth", published(model, model_ema=ema))
+    done = models.convert(source, tmp_path / "w.safetensors")
+    assert done.config["flip"] == "released"
+    assert done.config["depth"] == 5
+    again, _ = models.load_model(tmp_path / "w.safetensors")
+    same_outputs(model, again, (32, 32))
+    with pytest.raises(InputError, match="contradicts"):
+        models.load_model(tmp_path / "w.safetensors", flip="paper")
+    models.convert(source, tmp_path / "ema.safetensors", ema=True)
+    state, _ = models.read_checkpoint(tmp_path / "ema.safetensors")
+    assert torch.equal(state["head.bias"], ema["head.bias"])
+
+
+def test_convert_deit_and_mae(tmp_path):
+    deit = build("deit_tiny_patch16", input_size=(32, 32), depth=2)
+    source = _write(tmp_path / "deit.pth", {"model": {f"module.{k}": v for k, v in deit.state_dict().items()}})
+    done = models.convert(source, tmp_path / "w.safetensors")
+    assert done.config["model"] == "deit_tiny_patch16"
+    same_outputs(deit, models.load_model(tmp_path / "w.safetensors")[0], (32, 32))
+
+    mae = {k: v for k, v in deit.state_dict().items() if not k.startswith("head")}
+    mae |= {"mask_token": torch.zeros(1, 1, 64), "decoder_pos_embed": torch.zeros(1, 65, 64)}
+    done = models.convert(_write(tmp_path / "mae.pth", {**published(deit), "model": mae}), tmp_path / "mae.safetensors")
+    assert done.report.left_over == ["mask_token", "decoder_pos_embed"]
+    assert done.config["num_classes"] == 0
+
+
+def test_convert_needs_what_shapes_cannot_tell(tmp_path):
+    source = _write(tmp_path / "a.pth", {"model": build().state_dict()})
+    with pytest.raises(InputError, match="24 position rows are not a square grid"):
+        models.convert(source, tmp_path / "w.safetensors")
+    models.convert(source, tmp_path / "w.safetensors", input_size=(16, 24))
+    with pytest.raises(InputError, match="has no model_ema"):
+        models.convert(source, tmp_path / "e.safetensors", ema=True)
+    with pytest.raises(InputError, match="neither an Adventurer nor a ViT"):
+        models.convert(_write(tmp_path / "b.pth", {"conv.weight": torch.ones(1)}), tmp_path / "w2.safetensors")
+    with pytest.raises(InputError, match=r"must end with \.safetensors"):
+        models.convert(source, tmp_path / "w.bin")
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch executed",)
+
+
+def test_a_file_that_would_execute_code_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = _write(tmp_path / "evil.pth", {"model": {"a": torch.ones(1)}, "args": Evil()})
+    with pytest.raises(InputError, match=r"would execute code .*refused"):
+        models.convert(source, tmp_path / "w.safetensors")
+    assert not (tmp_path / "executed").exists()
+    assert not (tmp_path / "w.safetensors").exists()
+    (tmp_path / "cut.pth").write_bytes(source.read_bytes()[:100])
+    with pytest.raises(InputError, match="not a readable checkpoint"):
+        models.convert(tmp_path / "cut.pth", tmp_path / "w.safetensors")
+
+
+def test_hub_folder(tmp_path):
+    model = build(flip="released")
+    models.HubModel(model).save_pretrained(tmp_path / "repo")
+    assert {"model.safetensors", "config.json", "README.md"} <= {p.name for p in (tmp_path / "repo").iterdir()}
+    again = models.HubModel.from_pretrained(tmp_path / "repo")
+    same_outputs(model, again.model)
+    moved = models.HubModel.from_pretrained(tmp_path / "repo", input_size=(16, 16), patch_size=2)
+    assert moved.model.patch_embed.grid_size == (8, 8)
+
+
+@pytest.mark.parametrize("name", ["deit_pico_patch16", "adventurer_pico_patch16"])
+def test_export_program_equals_the_model(name):
+    model = build(name, depth=3, input_size=(16, 16), patch_size=2)
+    program = models.export_program(model)
+    images = torch.randn(1, 3, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(images), model(images), atol=1e-4, rtol=1e-3)
+
+
+def test_export_onnx(tmp_path):
+    if any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")):
+        with pytest.raises(InputError, match=r"export needs .*pip install patchscale\[onnx\]"):
+            models.export_onnx(build(depth=1), tmp_path / "m.onnx")
+        return
+    assert models.export_onnx(build(depth=3), tmp_path / "m.onnx") < 1e-3
+    assert (tmp_path / "m.onnx").stat().st_size > 1000
