@@ -30,5 +30,5 @@ def configurations(results: pd.DataFrame, axes: list[str], y: str = "test_loss")
 def pareto(table: pd.DataFrame, cost: str, y: str = "test_loss") -> pd.DataFrame:
     """Rows no other row beats in both `cost` and `y` (lower is better), cheapest first; rows without either are out."""
     known = table.dropna(subset=[cost, y]).sort_values([cost, y], kind="stable")
-    best = known[y].cummin().shift(fill_value=float("inf"))
+    best = known[y].astype(float).cummin().shift(fill_value=float("inf"))
     return known[known[y] < best]

@@ -11,7 +11,7 @@ function overview() {
   if (D.falling.length) lists.push(["Still falling when training ended", D.falling]);
   const limit = 6;
   if (lists.length) {
-    element.append(el("div", { class: "findings" }, lists.map(([title, sentences]) => el("div", {}, el("h3", {}, title),
+    element.append(el("div", { class: "findings" }, lists.map(([title, sentences]) => el("div", {}, el("h2", { class: "minor" }, title),
       el("ul", {}, sentences.slice(0, limit).map((sentence) => el("li", {}, sentence))),
       sentences.length > limit ? el("details", {}, el("summary", {}, `${sentences.length - limit} more`), el("ul", {}, sentences.slice(limit).map((s) => el("li", {}, s)))) : null))));
   }

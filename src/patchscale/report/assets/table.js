@@ -45,7 +45,7 @@ function tableSection() {
   const { element, body } = section("trials", "Trials", "Exact values; hover a number for all its digits, open a trial for its configuration.", controls);
   element.querySelector("#filter").value = tableState.filter;
   body.append(el("p", { class: "note", id: "count", role: "status", style: "margin-bottom:.5rem" }),
-    el("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Trials" }, el("table", { class: "full", id: "table" })));
+    el("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Table of trials" }, el("table", { class: "full", id: "table" })));
   fillTable(element);
   return element;
 }
