@@ -91,8 +91,8 @@ def digits_in_clutter(spec: DataSpec, split: Split, input_size: tuple[int, int])
         split=split,
         classes=CLASSES,
         labels=torch.from_numpy(np.concatenate([labels for _, labels in parts])),
-        mean=grey(0.18),
-        std=grey(0.315),
+        mean=grey(0.095),
+        std=grey(0.24),
         source="scikit-learn",
         resample_note=f"8x8 originals brought to {digit_size}x{digit_size} (bicubic), placed on {height}x{width}",
     )

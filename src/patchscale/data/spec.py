@@ -43,7 +43,7 @@ class DataSpec(BaseModel):
     train_size: int | None = Field(default=None, ge=1)
     test_size: int | None = Field(default=None, ge=1)
     digit_size: int | None = Field(default=None, ge=8)
-    clutter: float = Field(default=1.5, ge=0.0, le=16.0)
+    clutter: float = Field(default=0.5, ge=0.0, le=16.0)
     test_fraction: float | None = Field(default=None, gt=0.0, lt=1.0)
     bad_images: Literal["fail", "skip"] = "fail"
     resample: Literal["bicubic", "bilinear"] = "bicubic"
