@@ -32,9 +32,8 @@ def cost(
     print(f"{'patch':>6} {'tokens':>8} {'params (M)':>11} {'no positions':>13} {'GFLOPs/image':>13}")
     for row in rows:
         params, bare = row["params"] / 1e6, row["params_without_positions"] / 1e6
-        print(
-            f"{row['patch_size']:>6} {row['tokens']:>8} {params:>11.2f} {bare:>13.2f} {row['flops_forward'] / 1e9:>13.2f}"
-        )
+        flops = row["flops_forward"] / 1e9
+        print(f"{row['patch_size']:>6} {row['tokens']:>8} {params:>11.2f} {bare:>13.2f} {flops:>13.2f}")
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -145,9 +145,12 @@ def print_outcome(outcome: Outcome, page: Path | None, *, as_json: bool) -> None
         return
     if outcome.laws:
         for law in outcome.laws["laws"]:
-            print(f"law   {_group(law['group'])}: {law['sentence']}")
-        for found in [*outcome.laws["differences"], *outcome.laws["crossings"]]:
-            print(f"      {_group(found['group'])}: {found['sentence']}")
+            if law["form"] == outcome.study.laws.forms[0]:
+                print(f"law   {law['sentence']}")
+        for found in outcome.laws["differences"]:
+            print(f"      {found['sentence']}")
+        if outcome.laws["crossings"]:
+            print(f"      {len(outcome.laws['crossings'])} crossings in training budget: see the report")
         for note in outcome.laws["notes"]:
             print(f"note  {note}")
         print(f"table: {outcome.run.path / 'results.csv'}")
@@ -155,7 +158,3 @@ def print_outcome(outcome: Outcome, page: Path | None, *, as_json: bool) -> None
         print(f"failed {trial_id}: {reason}", file=sys.stderr)
     if page:
         print(f"report: {page.resolve()}")
-
-
-def _group(group: dict) -> str:
-    return " ".join(str(value) for value in group.values()) or "all"

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from patchscale.studies.run_directory import RunDirectory
 from patchscale.studies.schema import Trial
@@ -30,71 +30,77 @@ class Sharing:
     @classmethod
     def of(cls, trials: int, *, workers: int | None, gpus: int) -> Sharing:
         """One worker per GPU, or per core: for small models several one-thread processes beat one with all threads."""
-        cores = len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         workers = workers or gpus or min(cores, trials)
         return cls(workers=workers, threads=max(1, cores // workers), gpus=gpus)
 
 
-@dataclass
 class LocalLauncher:
-    """Runs trials until each is done or failed, `sharing.workers` at a time."""
+    """Runs trials until each is done or failed, `sharing.workers` at a time.
 
-    run: RunDirectory
-    sharing: Sharing
-    watch: Callable[[set[str]], None] = lambda running: None
-    """Called several times a second with the ids of the trials now running here."""
-    _running: dict[str, subprocess.Popen] = field(default_factory=dict, init=False)
+    Args:
+        run: the run directory; its study.yaml is written.
+        sharing: workers and threads.
+        watch: called several times a second with the ids of the trials now running here.
+    """
+
+    def __init__(self, run: RunDirectory, sharing: Sharing, watch: Callable[[set[str]], None]) -> None:
+        self.run, self.sharing, self.watch = run, sharing, watch
 
     def launch(self, trials: list[Trial]) -> None:
         """Returns when no trial is left to run; trials that another process holds are waited for.
 
         Raises:
             KeyboardInterrupt: after every worker has written its checkpoint.
+            RuntimeError: the process that forks the workers ended.
         """
-        waiting = [trial for trial in trials if self.run.result(trial.id) is None]
-        retry_at: dict[str, float] = {}
-        slots = list(range(self.sharing.workers))
-        slot_of: dict[str, int] = {}
-        try:
-            while waiting or self._running:
-                for trial in list(waiting):
-                    if slots and time.monotonic() >= retry_at.get(trial.id, 0):
-                        waiting.remove(trial)
-                        slot_of[trial.id] = slots.pop(0)
-                        self._running[trial.id] = self._start(trial, slot_of[trial.id])
-                self.watch(set(self._running))
-                time.sleep(POLL_SECONDS)
-                for trial in trials:
-                    process = self._running.get(trial.id)
-                    if process is None or process.poll() is None:
-                        continue
-                    del self._running[trial.id]
-                    slots.append(slot_of.pop(trial.id))
-                    if process.returncode in {BUSY, STOPPED}:
-                        retry_at[trial.id] = time.monotonic() + BUSY_SECONDS
-                        waiting.append(trial)
-                    elif process.returncode not in {DONE, FAILED}:
-                        self.run.write_failure(trial.id, _death(process.returncode))
+        waiting = [trial.id for trial in trials if self.run.result(trial.id) is None]
+        if not waiting:
             self.watch(set())
+            return
+        nursery = self._start_nursery()
+        try:
+            self._feed(nursery, waiting)
         finally:
-            self._stop()
+            assert nursery.stdin is not None
+            nursery.stdin.close()
+            nursery.wait()
+        self.watch(set())
 
-    def _start(self, trial: Trial, slot: int) -> subprocess.Popen:
-        folder = self.run.trial_folder(trial.id)
-        folder.mkdir(parents=True, exist_ok=True)
+    def _feed(self, nursery: subprocess.Popen, waiting: list[str]) -> None:
+        assert nursery.stdin is not None
+        assert nursery.stdout is not None
+        os.set_blocking(nursery.stdout.fileno(), False)
+        slots = list(range(self.sharing.workers))
+        running: dict[str, int] = {}
+        not_before: dict[str, float] = {}
+        pending = b""
+        while waiting or running:
+            for trial_id in [name for name in waiting if time.monotonic() >= not_before.get(name, 0.0)][: len(slots)]:
+                waiting.remove(trial_id)
+                running[trial_id] = slots.pop(0)
+                self.run.trial_folder(trial_id).mkdir(parents=True, exist_ok=True)
+                nursery.stdin.write(f"{trial_id} {running[trial_id]}\n".encode())
+                nursery.stdin.flush()
+            self.watch(set(running))
+            time.sleep(POLL_SECONDS)
+            *lines, pending = (pending + (nursery.stdout.read() or b"")).split(b"\n")
+            for trial_id, code in (line.decode().split() for line in lines):
+                slots.append(running.pop(trial_id))
+                if int(code) in {BUSY, STOPPED}:
+                    not_before[trial_id] = time.monotonic() + BUSY_SECONDS
+                    waiting.append(trial_id)
+                elif int(code) not in {DONE, FAILED}:
+                    self.run.write_failure(trial_id, _death(int(code)))
+            if nursery.poll() is not None:
+                raise RuntimeError(f"the process that starts trials ended with {_death(nursery.returncode)}")
+
+    def _start_nursery(self) -> subprocess.Popen:
         threads = str(self.sharing.threads)
-        environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        if self.sharing.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = str(slot % self.sharing.gpus)
-        command = [sys.executable, "-m", "patchscale.studies.worker", str(self.run.path), trial.id]
-        with (folder / "worker.log").open("a") as log:
-            return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-
-    def _stop(self) -> None:
-        for process in self._running.values():
-            process.send_signal(signal.SIGTERM)
-        for process in self._running.values():
-            process.wait()
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PATCHSCALE_THREADS")
+        command = [sys.executable, "-m", "patchscale.studies.nursery", str(self.run.path), str(self.sharing.gpus)]
+        environment = os.environ | dict.fromkeys(names, threads)
+        return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def _death(code: int) -> str:

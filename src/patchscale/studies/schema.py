@@ -1,4 +1,4 @@
-"""A study: a grid of trials over axes, one task, one recipe, and the laws to fit afterwards; typed, and strict on keys."""
+"""A study: a grid of trials over axes, one task, one recipe, and the laws to fit; typed, and strict on keys."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class Study(BaseModel):
         return Trial(config=config, axes=point)
 
 
-class clear_errors:  # noqa: N801 - reads as a statement
+class clear_errors:
     """Turns pydantic's report into one line that names the key, the value and what is wrong."""
 
     def __init__(self, where: str) -> None:

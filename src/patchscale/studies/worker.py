@@ -1,21 +1,23 @@
-"""One trial in a process of its own: `python -m patchscale.studies.worker RUN_DIRECTORY TRIAL_ID`.
+"""The process in which one trial runs, forked so that its peak memory is its own and its imports cost nothing.
 
-A fresh process a trial makes its peak memory its own. It stops at a step boundary, with a checkpoint, on SIGTERM,
-SIGINT or SIGUSR1, and when the process that started it is gone.
+It stops at a step boundary, with a checkpoint, on SIGTERM, SIGINT or SIGUSR1, and when the process that started it
+is gone.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from patchscale.errors import InputError
 from patchscale.files import write_json
 from patchscale.studies.run_directory import RunDirectory, TrialBusy
+from patchscale.studies.schema import Trial
+from patchscale.training import Progress, Stopped, TrainingFailed, train
 
 DONE, FAILED, STOPPED, BUSY = 0, 1, 75, 76
 """Exit codes; 75 is the usual code for `try again`, which clusters use to requeue."""
@@ -23,29 +25,22 @@ DONE, FAILED, STOPPED, BUSY = 0, 1, 75, 76
 NOTE_SECONDS = 1.0
 
 
-def main() -> int:
-    run, trial_id = RunDirectory(Path(sys.argv[1])), sys.argv[2]
+def run_trial(run: RunDirectory, trial: Trial) -> int:
+    """Runs one trial in this process, to its end or until it is asked to stop; returns an exit code."""
     asked_to_stop = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, lambda *_: asked_to_stop.append(True))
     parent = os.getppid()
-    study, _ = run.read_study()
-    trial = next((trial for trial in study.trials() if trial.id == trial_id), None)
-    if trial is None:
-        print(f"no trial {trial_id} in {run.study_file}", file=sys.stderr)
-        return FAILED
     try:
-        with run.hold(trial_id) as folder:
-            if run.result(trial_id) is not None:
+        with run.hold(trial.id) as folder:
+            if run.result(trial.id) is not None:
                 return DONE
             return _train(run, trial, folder, lambda: bool(asked_to_stop) or os.getppid() != parent)
     except TrialBusy:
         return BUSY
 
 
-def _train(run: RunDirectory, trial, folder: Path, should_stop) -> int:
-    from patchscale.training import Progress, Stopped, TrainingFailed, train
-
+def _train(run: RunDirectory, trial: Trial, folder: Path, should_stop: Callable[[], bool]) -> int:
     noted = 0.0
 
     def note(progress: Progress) -> None:
@@ -66,7 +61,3 @@ def _train(run: RunDirectory, trial, folder: Path, should_stop) -> int:
         run.write_failure(trial.id, f"{type(error).__name__}: {error} (details in {folder / 'worker.log'})")
         return FAILED
     return DONE
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -61,7 +61,7 @@ class Classification:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, device: torch.device, autocast: Autocast) -> dict[str, float]:
-        """`test_loss` (mean cross-entropy, nats), `top1` and `top5` (fractions): sums over all samples, then one division."""
+        """`test_loss` (mean cross-entropy, nats), `top1` and `top5` (fractions): sums over all, then one division."""
         was_training = model.training
         model.eval()
         loss, top1, top5 = 0.0, 0, 0

@@ -53,8 +53,9 @@ class Task(Protocol):
 
     train_size: int
     classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    """Of the training images, per channel, on a scale of 0 to 1."""
 
     def build_model(self) -> nn.Module:
         """The model, its weights drawn from torch's global generator."""

@@ -27,6 +27,7 @@ from patchscale.training.weights import save_weights
 
 METRICS_LINES = 50
 CHECKPOINT_SECONDS = 20.0
+"""Default time between checkpoints: what an interruption can lose."""
 
 
 class Progress(NamedTuple):
@@ -54,6 +55,7 @@ def train(
     report: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
     device: torch.device | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> dict[str, Any]:
     """Trains one trial to its end, continuing from its last checkpoint if there is one.
 
@@ -63,6 +65,7 @@ def train(
         report: called after every step.
         should_stop: asked after every step; True writes a checkpoint and raises `Stopped`.
         device: where to train; the first GPU if there is one, else the CPU.
+        checkpoint_seconds: time between checkpoints; 0 writes one after every step.
 
     Returns:
         The trial's row of the result table.
@@ -72,7 +75,7 @@ def train(
         Stopped: `should_stop` said so.
         TrainingFailed: the loss or a gradient was not finite.
     """
-    return Trainer(config, folder, device or default_device()).run(report, should_stop)
+    return Trainer(config, folder, device or default_device(), checkpoint_seconds).run(report, should_stop)
 
 
 def make_task(config: TrialConfig) -> Task:
@@ -91,9 +94,10 @@ def make_task(config: TrialConfig) -> Task:
 class Trainer:
     """One trial in memory: model, optimizer, schedule, and the step that all of them stand at."""
 
-    def __init__(self, config: TrialConfig, folder: Path, device: torch.device) -> None:
+    def __init__(self, config: TrialConfig, folder: Path, device: torch.device, checkpoint_seconds: float) -> None:
         assert config.recipe.precision != "auto", "precision is settled before a trial starts"
         self.config, self.folder, self.device = config, folder, device
+        self.checkpoint_seconds = checkpoint_seconds
         recipe, seed = config.recipe, config.random_seed
         self.task = make_task(config)
         self.steps = recipe.total_steps(self.task.train_size)
@@ -136,7 +140,7 @@ class Trainer:
                 self._log_test()
             report(Progress(self.step, self.steps, loss, self.seconds))
             stop = should_stop() and self.step < self.steps
-            if stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
+            if stop or time.monotonic() - saved > self.checkpoint_seconds:
                 self._save()
                 saved = time.monotonic()
             if stop:

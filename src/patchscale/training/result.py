@@ -18,7 +18,7 @@ def result_row(
     peak_memory: int,
     device: str,
 ) -> dict[str, Any]:
-    """Flat, JSON-able; losses are those of the last lines of `metrics`, costs are counted, times and memory measured."""
+    """Flat and JSON-able: losses from the last lines of `metrics`, counted costs, measured time and memory."""
     tests = [line for line in metrics if line["kind"] == "test"]
     last = tests[-1]
     scores = {

@@ -1,0 +1,74 @@
+"""Imports torch once and forks one child per trial: `python -m patchscale.studies.nursery RUN_DIRECTORY GPUS`.
+
+It reads `trial slot` lines on standard input and answers `trial exit-code` lines; when its input ends, it stops its
+children at a step boundary and ends. It must not start threads or touch a GPU, because children are forked from it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from pathlib import Path
+
+from patchscale.studies.run_directory import RunDirectory
+from patchscale.studies.schema import Trial
+from patchscale.studies.worker import run_trial
+
+POLL_SECONDS = 0.1
+
+
+def main() -> None:
+    run = RunDirectory(Path(sys.argv[1]))
+    gpus = int(sys.argv[2])
+    study, _ = run.read_study()
+    trials = {trial.id: trial for trial in study.trials()}
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    children: dict[int, str] = {}
+    pending = b""
+    while True:
+        readable, _, _ = select.select([sys.stdin], [], [], POLL_SECONDS)
+        if readable:
+            received = os.read(sys.stdin.fileno(), 65_536)
+            if not received:
+                break
+            *lines, pending = (pending + received).split(b"\n")
+            for line in lines:
+                trial_id, slot = line.decode().split()
+                children[_fork(run, trials[trial_id], int(slot), gpus)] = trial_id
+        _answer_for_ended(children)
+    for child in children:
+        os.kill(child, signal.SIGTERM)
+    for child in children:
+        os.waitpid(child, 0)
+
+
+def _answer_for_ended(children: dict[int, str]) -> None:
+    for child in list(children):
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            print(children.pop(child), os.waitstatus_to_exitcode(status), flush=True)
+
+
+def _fork(run: RunDirectory, trial: Trial, slot: int, gpus: int) -> int:
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        if gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = str(slot % gpus)
+        log = os.open(run.trial_folder(trial.id) / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for source, target in ((nothing, 0), (log, 1), (log, 2)):
+            os.dup2(source, target)
+        code = run_trial(run, trial)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main()
