@@ -157,37 +157,56 @@ def _heading(x: Tensor, eps: float, step: int) -> Tensor:
     return total / x.shape[1]  # type: ignore[operator]
 
 
+def run_mixer(w: _Weights, x: Tensor, out: Tensor, scale: Tensor | None):
+    """Adds scale * mixer(norm(x)) to `out`, which may be x itself: each tile is read before it is written.
+
+    Returns:
+        Images per tile, the cuts of the sequence, and the SSD state that enters each tile (None for zeros).
+    """
+    spec, width = w.spec, x.shape[-1]
+    batch, rows_x, k = x.shape[0], x.shape[1], w.taps.shape[0]
+    # a tile must hold what the convolution looks back on
+    chunk, budget = max(spec.chunk or pick_chunk(rows_x + 1, x.device), k - 1), tile_rows(w.w_in.shape[0], x.device)
+    group, cuts = tiles(batch, rows_x + 1, chunk, budget, x.device)
+    rows, kept = _Rows(rows_x - 1, spec.flip), []
+    for first in range(0, batch, group):
+        xb, ob = x[first : first + group].to(w.f), out[first : first + group]
+        tail, state = _heading(xb, spec.eps, 4096), None
+        for index, (start, count, q) in enumerate(cuts):
+            stop, drop = start + count * q, int(start == 0)
+            body = rows.read(xb, start + drop, stop)
+            unit = torch.cat([tail, body * row_factor(body, spec.eps)], 1)
+            tile = _Tile(w, unit, 0 if drop else tail.shape[1], (start, count, q))
+            tail = unit[:, max(0, unit.shape[1] - k + 1) :]
+            kept.append(state)
+            starts = None
+            if len(cuts) > 1 or count > 1:
+                before = state if state is not None else _no_state(xb, w)
+                starts, after = tile.slab.states(before)
+                starts = None if state is None and count == 1 else starts
+                state = after if index + 1 < len(cuts) else None
+            g, factor = tile.gated(w, starts)
+            y = torch.mm(g.to(spec.compute), w.w_out.t()).to(w.f).mul_(factor).view(len(xb), -1, width)
+            y = y if scale is None else y * scale[first : first + group]
+            rows.add(ob, start + drop, stop, y[:, drop:].to(x.dtype))
+    return group, cuts, kept
+
+
+@torch.no_grad()
+def lean_mixer_(x: Tensor, norm, w_in, conv_w, conv_b, dt_bias, a_log, d, gate, w_out, spec: MixerSpec) -> Tensor:
+    """x += mixer(norm(x)), in place; memory beyond x does not grow with its length."""
+    run_mixer(_Weights(norm, w_in, conv_w, conv_b, dt_bias, a_log, d, gate, w_out, spec), x, x, None)
+    return x
+
+
 class LeanMixer(torch.autograd.Function):
     """x + scale * mixer(norm(x)); see the head of the file. `scale` is [B, 1, 1] or None for one."""
 
     @staticmethod
     def forward(ctx, x, scale, norm, w_in, conv_w, conv_b, dt_bias, a_log, d, gate, w_out, spec: MixerSpec):
         w = _Weights(norm, w_in, conv_w, conv_b, dt_bias, a_log, d, gate, w_out, spec)
-        batch, rows_x, width = x.shape
-        length, n = rows_x + 1, rows_x - 1
-        chunk, budget = spec.chunk or pick_chunk(length, x.device), tile_rows(w_in.shape[0], x.device)
-        group, cuts = tiles(batch, length, chunk, budget, x.device)
         out = x.clone(memory_format=torch.contiguous_format)
-        rows, k, kept = _Rows(n, spec.flip), conv_w.shape[-1], []
-        for first in range(0, batch, group):
-            xb, ob = x[first : first + group].to(w.f), out[first : first + group]
-            head, state = _heading(xb, spec.eps, 4096), None
-            for index, (start, count, q) in enumerate(cuts):
-                stop, halo = start + count * q, min(start, k - 1)
-                unit, _ = _unit_tile(head, xb, rows, start, stop, halo, spec.eps)
-                tile = _Tile(w, unit, halo, (start, count, q))
-                kept.append(state)
-                starts = None
-                if len(cuts) > 1 or count > 1:
-                    before = state if state is not None else _no_state(xb, w)
-                    starts, after = tile.slab.states(before)
-                    starts = None if state is None and count == 1 else starts
-                    state = after if index + 1 < len(cuts) else None
-                g, factor = tile.gated(w, starts)
-                y = torch.mm(g.to(spec.compute), w.w_out.t()).to(w.f).mul_(factor).view(len(xb), -1, width)
-                y = y if scale is None else y * scale[first : first + group]
-                drop = int(start == 0)
-                rows.add(ob, start + drop, stop, y[:, drop:].to(x.dtype))
+        group, cuts, kept = run_mixer(w, x, out, scale)
         ctx.save_for_backward(x, scale, norm, w_in, conv_w, conv_b, dt_bias, a_log, d, gate, w_out, *kept)
         ctx.spec, ctx.cuts, ctx.group = spec, cuts, group
         return out

@@ -12,6 +12,27 @@ from torch import Tensor
 from patchscale.mixers.lean import norm_backward, row_factor, tile_rows
 
 
+def run_mlp(x, out, scale, norm, w1, b1, w2, b2, w3, b3, eps: float, compute: torch.dtype) -> Tensor:
+    """Writes x + scale * swiglu(norm(x)) to `out`, which may be x itself, and returns it."""
+    w, b = _gate_weights(norm, w1, b1, w2, b2, compute)
+    w3c, b3c = w3.to(compute), b3.to(compute)
+    flat, flat_out, factors = _flat(x), out.view(-1, x.shape[-1]), _row_scale(scale, x)
+    for rows in _row_slices(flat, w1.shape[0]):
+        part = flat[rows].to(b3.dtype)
+        unit = part * row_factor(part, eps)
+        h1, h2 = torch.addmm(b, unit.to(compute), w.t()).chunk(2, -1)
+        y = torch.addmm(b3c, F.silu(h1).mul_(h2), w3c.t()).to(part.dtype)
+        y = y if factors is None else y * factors[rows]
+        flat_out[rows] = part + y
+    return out
+
+
+@torch.no_grad()
+def lean_mlp_(x: Tensor, norm, w1, b1, w2, b2, w3, b3, eps: float, compute: torch.dtype) -> Tensor:
+    """x += swiglu(norm(x)), in place, a few rows at a time. x must be contiguous."""
+    return run_mlp(x, x, None, norm, w1, b1, w2, b2, w3, b3, eps, compute)
+
+
 class LeanMlp(torch.autograd.Function):
     """x + scale * (w3 (silu(w1 u) * w2 u)), u = norm(x); `scale` is [B, 1, 1] or None for one."""
 
@@ -20,17 +41,7 @@ class LeanMlp(torch.autograd.Function):
         ctx.save_for_backward(x, scale, norm, w1, b1, w2, b2, w3, b3)
         ctx.eps, ctx.compute = eps, compute
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
-        w, b = _gate_weights(norm, w1, b1, w2, b2, compute)
-        w3c, b3c = w3.to(compute), b3.to(compute)
-        flat, flat_out, factors = _flat(x), out.view(-1, x.shape[-1]), _row_scale(scale, x)
-        for rows in _row_slices(flat, w1.shape[0]):
-            part = flat[rows].to(b3.dtype)
-            unit = part * row_factor(part, eps)
-            h1, h2 = torch.addmm(b, unit.to(compute), w.t()).chunk(2, -1)
-            y = torch.addmm(b3c, F.silu(h1).mul_(h2), w3c.t()).to(part.dtype)
-            y = y if factors is None else y * factors[rows]
-            flat_out[rows] = part + y
-        return out
+        return run_mlp(x, out, scale, norm, w1, b1, w2, b2, w3, b3, eps, compute)
 
     @staticmethod
     def backward(ctx, d_out):

@@ -1,4 +1,4 @@
-"""The one SSD function and the choice of its backend."""
+"""The one SSD function ; `backends` decides what runs it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,10 @@ import torch
 from torch import Tensor
 
 from patchscale.errors import InputError
+from patchscale.mixers.backends import resolve_backend
 from patchscale.mixers.chunked import ChunkedSSD, pick_chunk
 from patchscale.mixers.plain import ssd_plain
 from patchscale.mixers.reference import ssd_reference
-
-BACKENDS = ("reference", "torch")
-
-
-def resolve_backend(backend: str, device: torch.device) -> str:
-    """The backend that will run on `device`; `auto` is decided here, any other name must be available.
-
-    Raises:
-        InputError: the name is unknown.
-    """
-    if backend == "auto":
-        return "torch"
-    if backend not in BACKENDS:
-        raise InputError(f"unknown SSD backend {backend!r}; use auto or one of {', '.join(BACKENDS)}")
-    return backend
 
 
 def ssd(
@@ -50,25 +36,35 @@ def ssd(
         chunk_size: positions per chunk of the chunked backends; None picks one for the device.
         initial_state: [B, H, P, N] or None for zeros.
         return_final_state: also return the state after the last position, in float32 (float64 for float64 inputs).
-        backend: `auto`, `reference` or `torch`.
+        backend: `auto` or one of `BACKENDS`; see `patchscale.mixers.backends`.
 
     Returns:
         y [B, L, H, P] in the dtype of x, or (y, state).
 
     Raises:
-        InputError: unknown or missing backend, or shapes that do not fit together.
+        InputError: unknown or missing backend, a dtype it does not take, or shapes that do not fit together.
     """
     _check(x, dt, A, B, C, D, chunk_size, initial_state)
     name = resolve_backend(backend, x.device)
     B, C = B.to(x.dtype), C.to(x.dtype)
+    chunk = chunk_size or pick_chunk(x.shape[1], x.device)
     if name == "reference":
         y, state = ssd_reference(x, dt, A, B, C, D, initial_state)
-    else:
-        chunk = chunk_size or pick_chunk(x.shape[1], x.device)
-        if torch.compiler.is_compiling() or torch.compiler.is_exporting():
-            y, state = ssd_plain(x, dt, A, B, C, D, initial_state, chunk)
-            return (y, state) if return_final_state else y
+    elif name == "torch" and (torch.compiler.is_compiling() or torch.compiler.is_exporting()):
+        y, state = ssd_plain(x, dt, A, B, C, D, initial_state, chunk)
+    elif name == "torch":
         y, state = ChunkedSSD.apply(x, dt, A, B, C, D, initial_state, chunk, return_final_state)
+    elif x.dtype == torch.float64:
+        raise InputError(f"SSD backend {name!r} does not take float64; use torch or reference")
+    elif name == "triton":
+        from patchscale.mixers.triton_ssd import CHUNK, TritonSSD
+
+        y, state = TritonSSD.apply(x, dt, A, B, C, D, initial_state, chunk_size or CHUNK)
+    else:
+        from patchscale.mixers.external import ssd_fla, ssd_mamba
+
+        run = ssd_mamba if name == "mamba_ssm" else ssd_fla
+        y, state = run(x, dt, A, B, C, D, initial_state, chunk)
     return (y, state) if return_final_state else y
 
 

@@ -5,7 +5,7 @@ B batch, N tokens of the image, D width. The class token is row N, the last; see
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -141,12 +141,24 @@ class Adventurer(nn.Module):
         table = torch.cat([table, table.new_zeros(1, self.embed_dim)])[None]
         self.pos_embed = nn.Parameter(table.to(self.pos_embed), requires_grad=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, 3, H, W] -> logits [B, classes]."""
-        return self.forward_head(self.forward_features(x))
+    def forward(self, x: Tensor, progress: Callable[[int, int], None] | None = None) -> Tensor:
+        """[B, 3, H, W] -> logits [B, classes].
+
+        Without gradients (and in eval mode) the blocks run in place, one after the other, in tiles: memory beyond one
+        residual stream is constant. `progress(done, depth)` is called after each block.
+        """
+        x = self.embed(x)
+        free = not torch.is_grad_enabled() and not self.training
+        for i, layer in enumerate(self.layers):
+            x = layer(x, inplace=True) if free else self._run(layer, x)
+            if progress is not None:
+                progress(i + 1, len(self.layers))
+        return self.forward_head(self.norm_f(x[:, -1:] if self.global_pool == "token" else x))
 
     def embed(self, x: Tensor) -> Tensor:
         """[B, 3, H, W] -> [B, N + 1, D]: patches, class token last, positions added."""
+        if not (torch.is_grad_enabled() or self.dynamic_img_size or self.training):
+            return self._embed_lean(x)
         x = self.patch_embed(x)
         pos = self.pos_embed
         if self.dynamic_img_size:
@@ -155,6 +167,18 @@ class Adventurer(nn.Module):
                 pos = resize_positions(pos, self.patch_embed.grid_size, grid, class_row="last")
             x = x.flatten(1, 2)
         return self.pos_drop(torch.cat([x, self.cls_token.expand(x.shape[0], -1, -1)], dim=1) + pos)
+
+    def _embed_lean(self, x: Tensor) -> Tensor:
+        """`embed` for inference: one buffer, filled a band of the image at a time."""
+        cols, p = self.patch_embed.grid_size[1], self.patch_embed.patch_size[0]
+        step = max(1, 65_536 // cols)
+        self.patch_embed.check_size(x)
+        out = x.new_empty(x.shape[0], self.patch_embed.num_patches + 1, self.embed_dim, dtype=self.cls_token.dtype)
+        for i, band in enumerate(x.split(step * p, dim=2)):
+            rows = self.patch_embed.norm(self.patch_embed.embed(band))
+            out[:, i * step * cols : i * step * cols + rows.shape[1]] = rows
+        out[:, -1:] = self.cls_token
+        return out.add_(self.pos_embed)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """[B, 3, H, W] -> [B, N + 1, D] after the last norm; the class token is the last row."""

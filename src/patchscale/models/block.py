@@ -9,8 +9,8 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from patchscale.mixers import Mamba2, RMSNorm, resolve_backend
-from patchscale.mixers.lean import LeanMixer, MixerSpec
-from patchscale.mixers.lean_mlp import LeanMlp
+from patchscale.mixers.lean import LeanMixer, MixerSpec, lean_mixer_
+from patchscale.mixers.lean_mlp import LeanMlp, lean_mlp_
 from patchscale.models.swiglu import SwiGLU
 
 
@@ -36,9 +36,9 @@ class AdventurerBlock(nn.Module):
         self.mlp = SwiGLU(dim, mlp_hidden, **dd)
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, N + 1, D] -> [B, N + 1, D]."""
-        return self._forward_lean(x) if self._runs_lean(x) else self._forward_plain(x)
+    def forward(self, x: Tensor, inplace: bool = False) -> Tensor:
+        """[B, N + 1, D] -> [B, N + 1, D]; `inplace` lets x be overwritten when no gradient is wanted."""
+        return self._forward_lean(x, inplace) if self.runs_lean(x) else self._forward_plain(x)
 
     def _forward_plain(self, x: Tensor) -> Tensor:
         y = self.norm(x)
@@ -47,7 +47,8 @@ class AdventurerBlock(nn.Module):
         x = x + self.drop_path(reverse_tokens(y) if self.flip else y)
         return x + self.drop_path(self.mlp(self.norm_mlp(x)))
 
-    def _runs_lean(self, x: Tensor) -> bool:
+    def runs_lean(self, x: Tensor) -> bool:
+        """Whether the tiled form will run for this input."""
         traced = torch.compiler.is_compiling() or torch.compiler.is_exporting() or x.is_meta
         return (
             self.lean
@@ -62,17 +63,20 @@ class AdventurerBlock(nn.Module):
             return None
         return self.drop_path(x.new_ones(x.shape[0], 1, 1))
 
-    def _forward_lean(self, x: Tensor) -> Tensor:
-        m, mlp = self.mixer, self.mlp
-        kind = x.device.type
+    def _forward_lean(self, x: Tensor, inplace: bool) -> Tensor:
+        m, mlp, kind = self.mixer, self.mlp, x.device.type
         compute = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else m.in_proj.weight.dtype
         spec = MixerSpec(self.flip, m.headdim, self.norm.eps, m.chunk_size, compute)
+        mixing = (
+            self.norm.weight, m.in_proj.weight, m.conv1d.weight, m.conv1d.bias, m.dt_bias, m.A_log, m.D, m.norm.weight,
+            m.out_proj.weight, spec,
+        )  # fmt: skip
+        gating = (
+            self.norm_mlp.weight, mlp.w1.weight, mlp.w1.bias, mlp.w2.weight, mlp.w2.bias, mlp.w3.weight, mlp.w3.bias,
+            self.norm_mlp.eps, compute,
+        )  # fmt: skip
         with torch.autocast(kind, enabled=False):
-            x = LeanMixer.apply(
-                x, self._keep(x), self.norm.weight, m.in_proj.weight, m.conv1d.weight, m.conv1d.bias, m.dt_bias,
-                m.A_log, m.D, m.norm.weight, m.out_proj.weight, spec,
-            )  # fmt: skip
-            return LeanMlp.apply(
-                x, self._keep(x), self.norm_mlp.weight, mlp.w1.weight, mlp.w1.bias, mlp.w2.weight, mlp.w2.bias,
-                mlp.w3.weight, mlp.w3.bias, self.norm_mlp.eps, compute,
-            )  # fmt: skip
+            if inplace and not torch.is_grad_enabled() and not self.training and x.is_contiguous():
+                return lean_mlp_(lean_mixer_(x, *mixing), *gating)
+            x = LeanMixer.apply(x, self._keep(x), *mixing)
+            return LeanMlp.apply(x, self._keep(x), *gating)

@@ -83,16 +83,25 @@ class PatchEmbed(TimmPatchEmbed):
             rows, cols = grid_size(size, p)
         return size, (rows, cols), rows * cols
 
+    def check_size(self, x: Tensor) -> None:
+        """Raises InputError unless the images are of the size the model was built for."""
+        if self.strict_img_size and self.img_size is not None and tuple(x.shape[-2:]) != self.img_size:
+            got, want = "x".join(map(str, x.shape[-2:])), "x".join(map(str, self.img_size))
+            raise InputError(f"images are {got}, the model was built for {want}; resize them or build it for {got}")
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Images of any size that p divides to tokens [B, L, D], before the norm."""
+        return F.linear(patchify(x, self.patch_size[0]), self.proj.weight.flatten(1), self.proj.bias)
+
     def forward(self, x: Tensor) -> Tensor:
         """Images [B, C, H, W] to tokens [B, L, D] (or the grid format asked for by `output_fmt`)."""
         p = self.patch_size[0]
         if self.dynamic_img_pad:
             x = F.pad(x, (0, -x.shape[-1] % p, 0, -x.shape[-2] % p))
-        elif self.strict_img_size and self.img_size is not None and tuple(x.shape[-2:]) != self.img_size:
-            got, want = "x".join(map(str, x.shape[-2:])), "x".join(map(str, self.img_size))
-            raise InputError(f"images are {got}, the model was built for {want}; resize them or build it for {got}")
+        else:
+            self.check_size(x)
         rows, cols = grid_size((x.shape[-2], x.shape[-1]), p)
-        tokens = F.linear(patchify(x, p), self.proj.weight.flatten(1), self.proj.bias)
+        tokens = self.embed(x)
         if not self.flatten:
             tokens = tokens.unflatten(1, (rows, cols))
             tokens = tokens if self.output_fmt == Format.NHWC else tokens.permute(0, 3, 1, 2)

@@ -1,0 +1,91 @@
+"""The lean block against the plain formula: values, every gradient, tiles of any size, stochastic depth, in place."""
+
+import pytest
+import timm
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from patchscale.mixers import lean
+
+
+def build(**options):
+    arguments = {"img_size": (4, 6), "patch_size": 1, "embed_dim": 32, "depth": 4, "num_classes": 3, "headdim": 16,
+                 "d_state": 8, **options}  # fmt: skip
+    return timm.create_model("adventurer_pico_patch16", **arguments).double()
+
+
+def outcome(model, images, is_lean):
+    for layer in model.layers:
+        layer.lean = is_lean
+    model.zero_grad()
+    torch.manual_seed(5)  # stochastic depth draws the same factors in both forms
+    x = images.clone().requires_grad_()
+    y = model(x)
+    (y * torch.linspace(-1, 1, y.shape[-1], dtype=y.dtype)).sum().backward()
+    return {"logits": y.detach(), "input": x.grad, **{k: p.grad.clone() for k, p in model.named_parameters()}}
+
+
+def assert_equal(model, images, tolerance=1e-9):
+    want, got = outcome(model, images, False), outcome(model, images, True)
+    for key in want:
+        error = (got[key] - want[key]).abs().max() / want[key].abs().max().clamp(min=1e-6)
+        assert error < tolerance, (key, error.item())
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    rows=st.integers(1, 5),
+    cols=st.integers(1, 7),
+    batch=st.integers(1, 5),
+    chunk=st.sampled_from([None, 1, 4, 7, 16]),
+    floats=st.sampled_from([1, 4000, 1 << 30]),
+    taps=st.sampled_from([1, 2, 4]),
+    flip=st.sampled_from(["paper", "released"]),
+)
+def test_lean_equals_plain(rows, cols, batch, chunk, floats, taps, flip):
+    before = lean.TILE_FLOATS_CPU, lean.TILE_ROWS_CPU
+    lean.TILE_FLOATS_CPU, lean.TILE_ROWS_CPU = floats, (1, 1 << 30)
+    try:
+        model = build(img_size=(rows, cols), chunk_size=chunk, d_conv=taps, flip=flip, depth=4)
+        assert_equal(model, torch.randn(batch, 3, rows, cols, dtype=torch.float64))
+    finally:
+        lean.TILE_FLOATS_CPU, lean.TILE_ROWS_CPU = before
+
+
+@pytest.mark.parametrize("floats", [1, 1 << 30])
+def test_lean_equals_plain_with_stochastic_depth(monkeypatch, floats):
+    monkeypatch.setattr(lean, "TILE_FLOATS_CPU", floats)
+    monkeypatch.setattr(lean, "TILE_ROWS_CPU", (1, 1 << 30))
+    assert_equal(build(drop_path_rate=0.6, chunk_size=8), torch.randn(5, 3, 4, 6, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("floats", [1, 1 << 30])
+def test_inference_runs_in_place_and_equals_training_mode(monkeypatch, floats):
+    monkeypatch.setattr(lean, "TILE_FLOATS_CPU", floats)
+    monkeypatch.setattr(lean, "TILE_ROWS_CPU", (1, 1 << 30))
+    model, images = build(chunk_size=8).eval(), torch.randn(3, 3, 4, 6, dtype=torch.float64)
+    want, seen = model(images).detach(), []
+    with torch.no_grad():
+        torch.testing.assert_close(model(images, progress=lambda i, n: seen.append((i, n))), want)
+        torch.testing.assert_close(model.forward_head(model.forward_features(images)), want)
+        stream = model.embed(images)
+        address = stream.data_ptr()
+        assert model.layers[2](stream, inplace=True).data_ptr() == address
+        kept = model.embed(images)
+        copy = kept.clone()
+        model.layers[2](kept)
+        assert torch.equal(kept, copy)
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_training_keeps_little_memory():
+    model = build(img_size=(32, 32)).float()
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+        loss = model(torch.randn(1, 3, 32, 32)).sum()
+    parameters = {p.data_ptr() for p in model.parameters()}
+    kept = {t.data_ptr(): t.numel() for t in saved if t.data_ptr() not in parameters}
+    stream = 1025 * 32
+    assert sum(kept.values()) < (2 * 4 + 6) * stream  # two rows of the stream per block, one state per tile, the ends
+    loss.backward()
