@@ -62,16 +62,20 @@ def _one_break(x, floor, scale, exponent, change, place, width):
     return _broken(x, floor, scale, exponent, change, place, width)
 
 
-def _two_breaks(x, floor, scale, exponent, change_1, place_1, width_1, change_2, place_2, width_2):
-    return _broken(x, floor, scale, exponent, change_1, place_1, width_1, change_2, place_2, width_2)
+def _two_breaks(x, floor, scale, exponent, change_1, place_1, width_1, change_2, ratio_2, width_2):
+    return _broken(x, floor, scale, exponent, change_1, place_1, width_1, change_2, place_1 * ratio_2, width_2)
 
 
-def _break_parameters(suffix: str, fractions: tuple[float, float]) -> tuple[Parameter, ...]:
-    return (
-        Parameter(f"change{suffix}", "change of the exponent at the break", low=-20.0, high=20.0, search=(-2.0, 2.0)),
-        Parameter(f"place{suffix}", "x of the break", low=0.0, log=True, search=fractions, search_axis=0),
-        Parameter(f"width{suffix}", "sharpness: 0 is a corner", low=0.02, high=5.0, log=True, search=(0.1, 1.0)),
-    )
+def _change(name: str) -> Parameter:
+    return Parameter(name, "change of the exponent at the break", low=-20.0, high=20.0, search=(-2.0, 2.0))
+
+
+def _break(name: str, fractions: tuple[float, float]) -> Parameter:
+    return Parameter(name, "x of the break", low=0.0, log=True, search=fractions, search_axis=0)
+
+
+def _width(name: str) -> Parameter:
+    return Parameter(name, "sharpness: 0 is a corner", low=0.02, high=5.0, log=True, search=(0.1, 1.0))
 
 
 register(
@@ -140,7 +144,7 @@ register(
         "broken", _one_break, ("x",),
         (_floor(), _scale(),
          Parameter("exponent", "slope before the break", low=-20.0, high=20.0, search=(-1.0, 1.5)),
-         *_break_parameters("", (0.1, 0.9))),
+         _change("change"), _break("place", (0.1, 0.9)), _width("width")),
         linear=("floor", "scale"),
         formula="{floor} + {scale} * {x}^-{exponent} * (1 + ({x} / {place})^(1/{width}))^(-{change} * {width})",
         source="Caballero et al. 2210.14891 eq. 1, one break", domain="x > 0; may fall, rise and fall again",
@@ -151,10 +155,11 @@ register(
         "broken_twice", _two_breaks, ("x",),
         (_floor(), _scale(),
          Parameter("exponent", "slope before the breaks", low=-20.0, high=20.0, search=(-1.0, 1.5)),
-         *_break_parameters("_1", (0.05, 0.5)), *_break_parameters("_2", (0.5, 0.95))),
+         _change("change_1"), _break("place_1", (0.05, 0.6)), _width("width_1"), _change("change_2"),
+         Parameter("ratio_2", "second break over first", low=1.0, log=True, search=(2.0, 2000.0)), _width("width_2")),
         linear=("floor", "scale"),
         formula="{floor} + {scale} * {x}^-{exponent} * (1 + ({x} / {place_1})^(1/{width_1}))^(-{change_1} * {width_1})"
-        " * (1 + ({x} / {place_2})^(1/{width_2}))^(-{change_2} * {width_2})",
+        " * (1 + ({x} / ({place_1} * {ratio_2}))^(1/{width_2}))^(-{change_2} * {width_2})",
         source="Caballero et al. 2210.14891 eq. 1, two breaks; double descent", domain="x > 0; non-monotone allowed",
     )
 )  # fmt: skip

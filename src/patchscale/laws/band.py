@@ -2,8 +2,8 @@
 
 For the squared loss each end is a profile likelihood: the curve is pulled to a value at x by one very heavy extra
 point, everything is refitted, and the value at which the loss has risen by the F cutoff is the end. So a curve whose
-parameters are not identified still gets a correct interval. For the Huber loss the end comes from the curvature at the
-optimum.
+parameters are not identified still gets a correct interval. An end more than a factor exp(5) away counts as none. For
+the Huber loss the end comes from the curvature at the optimum.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from patchscale.laws.profile import allowed_rise, curvature, degrees_of_freedom,
 from patchscale.laws.solver import Problem, bounds, link, minimise, normal_equations, to_values, unlink
 
 _PULL = 1e6
+_FARTHEST = 5.0
 
 
 def mean_offsets(
@@ -61,7 +62,7 @@ def mean_offsets(
             cost * repeat,
             rise * repeat,
             np.maximum(half, 1e-9),
-            np.full(count, np.inf),
+            np.full(count, _FARTHEST if problem.space != "linear" else np.inf),
         )
         ends.append(np.where(opened, np.inf, offset))
     return ends[0], ends[1]

@@ -35,6 +35,7 @@ def fit(
     loss: str | None = None,
     huber_delta: float = HUBER_DELTA,
     weights: str | None = None,
+    resolution: float = 0.0,
     starts: int = 512,
     polish: int = 24,
     bootstrap: int = 200,
@@ -57,6 +58,8 @@ def fit(
         loss: "squared" or "huber", summed over points; the form's own default if None.
         huber_delta: threshold of the Huber loss in that space (1e-3 as in approach 3 of Chinchilla).
         weights: column of weights, multiplied into each point's loss.
+        resolution: rounding step of the values of y (0.1 for "81.3"); no residual variance below that of rounding is
+            believed, or few printed points that happen to lie on a curve would give absurdly narrow intervals.
         starts: starts of the nonlinear parameters (their linear companions are solved exactly).
         polish: of these so many are carried to convergence.
         bootstrap: draws of the bootstrap printed beside the profile interval; 0 for none.
@@ -78,7 +81,16 @@ def fit(
     laws = []
     for values, part in split(table, as_names(group)):
         problem = make_problem(
-            part, as_names(x), y, form, bound=bound, space=space, loss=loss, huber_delta=huber_delta, weights=weights
+            part,
+            as_names(x),
+            y,
+            form,
+            bound=bound,
+            space=space,
+            loss=loss,
+            huber_delta=huber_delta,
+            weights=weights,
+            resolution=resolution,
         )
         need_points(problem, as_names(x), values)
         law = fit_problem(
@@ -99,6 +111,7 @@ def make_problem(
     loss: str | None = None,
     huber_delta: float = HUBER_DELTA,
     weights: str | None = None,
+    resolution: float = 0.0,
 ) -> Problem:
     """The arrays of one fit; arguments as for `fit`."""
     if space not in ("log", "linear", "logit"):
@@ -114,6 +127,9 @@ def make_problem(
         metric = bound - metric
     elif space == "logit":
         numbers(table, y, positive=True, below=bound)
+    slope = {"log": 1 / metric, "linear": np.ones(len(metric))}
+    if bound is not None:
+        slope["logit"] = bound / (metric * (bound - metric))
     weight = numbers(table, weights) if weights else np.ones(len(table))
     return Problem(
         form,
@@ -123,6 +139,7 @@ def make_problem(
         space,
         huber_delta if loss == "huber" else None,
         bound if bound is not None else 1.0,
+        float(np.mean(slope[space] ** 2)) * resolution**2 / 12,
     )
 
 
@@ -226,6 +243,8 @@ def _why_not(problem: Problem, index: int, open_low: bool, open_high: bool, conf
     if open_low and parameter.low == 0:
         meaning = f": {parameter.zero_means}" if parameter.zero_means else ""
         return f"its {percent} interval reaches zero{meaning}"
+    if open_low and np.isfinite(parameter.low):
+        return f"its {percent} interval reaches its lower bound {parameter.low:g}"
     if open_low:
         return f"its {percent} interval has no lower end"
     if open_high:

@@ -20,7 +20,13 @@ def finest(problem: Problem) -> np.ndarray:
 
 
 def hold_out(
-    problem: Problem, confidence: float, *, held: np.ndarray | None = None, starts: int = 512, polish: int = 24
+    problem: Problem,
+    confidence: float,
+    *,
+    held: np.ndarray | None = None,
+    starts: int = 512,
+    polish: int = 24,
+    interval: bool = True,
 ) -> dict | None:
     """Fits without the held-out points and predicts them.
 
@@ -29,6 +35,7 @@ def hold_out(
         confidence: of the prediction interval.
         held: [n] booleans; the finest points if None.
         starts, polish: as for `fit`.
+        interval: also the prediction interval (else "low", "high", "inside" are None).
 
     Returns:
         None if fewer distinct x would be left than the form has parameters; else JSON-able: "x" (one list per axis),
@@ -53,8 +60,10 @@ def hold_out(
     observed = problem.y[0, held]
     predicted = problem.form(axes, to_values(problem.form, best.place))
     centre = link(predicted, problem.space, problem.bound)
-    scatter = prediction_offsets(coarse, best.place, confidence)
-    down, up = (np.hypot(end, scatter) for end in mean_offsets(coarse, best.place, axes, confidence))
+    down = up = np.full(len(centre), np.nan)
+    if interval:
+        scatter = prediction_offsets(coarse, best.place, confidence)
+        down, up = (np.hypot(end, scatter) for end in mean_offsets(coarse, best.place, axes, confidence))
     low, high = (unlink(end, problem.space, problem.bound) for end in (centre - down, centre + up))
     with np.errstate(all="ignore"):
         error = float(np.mean(np.abs(predicted / observed - 1)))

@@ -39,7 +39,7 @@ def noise_scale(problem: Problem, place: np.ndarray) -> np.ndarray:
     weights = np.broadcast_to(problem.weights, residual.shape)
     spare = max(degrees_of_freedom(problem), 1)
     if problem.huber is None:
-        return np.sum(weights * residual**2, axis=1) / spare
+        return np.maximum(np.sum(weights * residual**2, axis=1) / spare, problem.least_variance)
     slope = np.clip(residual, -problem.huber, problem.huber)
     spread = 1.4826 * np.median(np.abs(residual), axis=1, keepdims=True)
     width = np.maximum(problem.huber, spread * residual.shape[1] ** -0.2)
@@ -101,7 +101,8 @@ def walk_to(
         reach: largest offset allowed (may be infinite).
 
     Returns:
-        (offsets, opened): `opened` where even `reach`, or 1e6 times the first step, does not raise the loss enough.
+        (offsets, opened): `opened` where even `reach` (tried first), or 1e4 times the first step, does not raise the
+        loss enough.
     """
     count = len(first)
     rows = np.arange(count)
@@ -109,6 +110,10 @@ def walk_to(
     outer, outer_root = np.minimum(first, reach), np.full(count, np.nan)
     near, far = place.copy(), place.copy()
     opened = (reach <= 0) | ~np.isfinite(rise)
+    limited = rows[~opened & np.isfinite(reach) & (reach > outer)]
+    if len(limited):
+        _, loss = evaluate(limited, reach[limited], near[limited])
+        opened[limited] = _root(loss - cost[limited], rise[limited]) < 1
     live = rows[~opened]
     for _ in range(24):
         if not len(live):
@@ -119,7 +124,7 @@ def walk_to(
         outer_root[live[closed]], far[live[closed]] = root[closed], found[closed]
         still = live[~closed]
         near[still], inner[still], inner_root[still] = found[~closed], outer[still], root[~closed]
-        at_end = (inner[still] >= reach[still]) | (inner[still] > 1e6 * first[still])
+        at_end = (inner[still] >= reach[still]) | (inner[still] > 1e4 * first[still])
         opened[still[at_end]] = True
         live = still[~at_end]
         slope = np.maximum(inner_root[live], 0.2)

@@ -50,8 +50,9 @@ def search(problem: Problem, *, starts: int = 512, polish: int = 24) -> Optimum:
     rest = order[len(best_half) :]
     spread = rest[np.linspace(0, len(rest) - 1, min(len(rest), polish // 2)).astype(int)] if len(rest) else rest
     chosen = np.unique(np.concatenate([best_half, spread]))
-    ends, costs = minimise(problem, place[chosen])
+    ends, costs = minimise(problem, place[chosen], max_steps=500, tolerance=1e-8)
     winner = int(np.argmin(costs))
+    ends[[winner]], costs[[winner]] = minimise(problem, ends[[winner]])
     agree = _agreeing(problem, ends, costs, winner)
     return Optimum(ends[winner], float(costs[winner]), len(grid), len(chosen), agree)
 

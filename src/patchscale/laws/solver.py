@@ -26,6 +26,7 @@ class Problem:
         space: residuals are differences of log(y), y or logit(y / bound).
         huber: threshold of the Huber loss in that space; None for squared.
         bound: upper end of a bounded metric, for "logit".
+        least_variance: residual variance below which a fit is luck, not precision (rounding of printed values).
     """
 
     form: Form
@@ -35,6 +36,7 @@ class Problem:
     space: str = "log"
     huber: float | None = None
     bound: float = 1.0
+    least_variance: float = 0.0
 
     def rows(self, index: np.ndarray) -> Problem:
         """The fits `index` alone."""
@@ -160,16 +162,14 @@ def minimise(
 def normal_equations(problem, place, residual, low, high):
     """J'WJ [S, m, m] and J'Wr [S, m] with central differences and, for Huber, the weights of the current residuals."""
     count, size = place.shape
-    jacobian = np.empty((count, residual.shape[1], size))
-    for index in range(size):
-        width = 1e-6 * np.maximum(1e-2, np.abs(place[:, index]))
-        up, down = place.copy(), place.copy()
-        up[:, index] = np.minimum(place[:, index] + width, high[index])
-        down[:, index] = np.maximum(place[:, index] - width, low[index])
-        span = (up[:, index] - down[:, index])[:, None]
-        above, below = problem.residuals(up), problem.residuals(down)
-        with np.errstate(all="ignore"):
-            jacobian[:, :, index] = (above - below) / np.where(span > 0, span, 1.0)
+    width = 1e-6 * np.maximum(1e-2, np.abs(place))
+    moves = np.eye(size)[:, None, :] * width
+    sides = np.stack([np.minimum(place + moves, high), np.maximum(place - moves, low)])
+    everywhere = problem.rows(np.tile(np.arange(count), 2 * size))
+    values = everywhere.residuals(sides.reshape(-1, size)).reshape(2, size, count, -1)
+    span = np.einsum("isi->is", sides[0] - sides[1])
+    with np.errstate(all="ignore"):
+        jacobian = np.moveaxis((values[0] - values[1]) / np.where(span > 0, span, 1.0)[:, :, None], 0, 2)
     jacobian = np.where(np.isfinite(jacobian), jacobian, 0.0)
     weights = np.broadcast_to(problem.weights, residual.shape)
     if problem.huber is not None:
