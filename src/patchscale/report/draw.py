@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.transforms import offset_copy
 
+from patchscale.report.frames import distinct, means, where
 from patchscale.report.theme import LIGHT, MARKERS, log_ticks, shades
 
 NAMES = {
@@ -38,11 +41,10 @@ def law_panel(axes: Axes, points: pd.DataFrame, law: dict[str, Any] | None, x: s
         markeredgewidth=0.5,
     )
     log_scale(axes, "x", None)
-    by_patch = points.groupby(x)["patch_size"].unique() if "patch_size" in points else pd.Series(dtype=object)
-    if x == "tokens" and len(by_patch) and all(len(patches) == 1 for patches in by_patch):
-        tokens = [int(value) for value in by_patch.index]
-        labels = [f"{patches[0]}\n{count:,}" for count, patches in zip(tokens, by_patch, strict=True)]
-        axes.set_xticks(tokens, labels)
+    places = points[["tokens", "patch_size"]].drop_duplicates() if "patch_size" in points else pd.DataFrame()
+    if x == "tokens" and len(places) and len(distinct(places, "tokens")) == len(places):
+        tokens, patches = (places[name].astype(int).tolist() for name in ("tokens", "patch_size"))
+        axes.set_xticks(tokens, [f"{patch}\n{count:,}" for count, patch in zip(tokens, patches, strict=True)])
         axes.set_xlabel("patch size, tokens below")
     else:
         log_scale(axes, "x", x)
@@ -51,34 +53,47 @@ def law_panel(axes: Axes, points: pd.DataFrame, law: dict[str, Any] | None, x: s
 
 def curve_panel(axes: Axes, curves: pd.DataFrame, patches: list[int], x: str, y: str) -> None:
     """Mean over random seeds (thick) over single seeds, one shade a patch size, named at its end."""
-    colours = dict(zip(patches, shades(len(patches), LIGHT), strict=True))
-    for patch, part in curves.groupby("patch_size", sort=False):
-        colour = colours[patch]
+    ends: list[tuple[float, float, str, str]] = []
+    for patch, colour in zip(patches, shades(len(patches), LIGHT), strict=True):
+        part = where(curves, curves["patch_size"] == patch)
+        if part.empty:
+            continue
         for _, one in part.groupby("trial", sort=False):
             axes.plot(one[x], one[y], color=colour, linewidth=0.6, alpha=0.35)
-        mean = part.groupby("step")[[x, y]].mean()
+        mean = means(part, ["step"], [x, y]).sort_values("step")
         axes.plot(mean[x], mean[y], color=colour, marker=".", markersize=3)
+        ends.append((mean[x].iloc[-1], mean[y].iloc[-1], f"$p$ = {patch}", colour))
+    end_labels(axes, ends)
+    log_scale(axes, "x", x)
+    axes.set_xlabel(name_of(x))
+
+
+def end_labels(axes: Axes, ends: list[tuple[float, float, str, str]], apart: float = 0.075) -> None:
+    """Names lines at their right ends (x, y, text, colour), at least `apart` of the panel's height from each other."""
+    low, high = (math.log(value) for value in (axes.dataLim.ymin, axes.dataLim.ymax))
+    height = (high - low) or 1.0
+    at = -math.inf
+    for x, y, text, colour in sorted(ends, key=lambda end: end[1]):
+        at = max((math.log(y) - low) / height, at + apart)
         axes.annotate(
-            f"$p$ = {patch}",
-            (mean[x].iloc[-1], mean[y].iloc[-1]),
-            xytext=(4, 0),
-            textcoords="offset points",
+            text,
+            (x, y),
+            xytext=(x, math.exp(low + at * height)),
+            textcoords=offset_copy(axes.transData, fig=axes.figure, x=4, units="points"),
             va="center",
             fontsize=7.5,
             color=colour,
             annotation_clip=False,
         )
-    log_scale(axes, "x", x)
-    axes.set_xlabel(name_of(x))
 
 
-def cost_panel(axes: Axes, means: pd.DataFrame, best: pd.DataFrame, models: list[str], cost: str, y: str) -> None:
+def cost_panel(axes: Axes, table: pd.DataFrame, best: pd.DataFrame, models: list[str], cost: str, y: str) -> None:
     """Configurations by cost and quality: shape by model, shade by patch size, the Pareto set as a stepped line."""
-    patches = sorted(means["patch_size"].unique(), reverse=True) if "patch_size" in means else []
+    patches = sorted(distinct(table, "patch_size"), reverse=True)
     colours = dict(zip(patches, shades(len(patches), LIGHT), strict=True))
     unit = 2.0**30 if cost == "peak_memory_bytes" else 1.0
     axes.step(best[cost] / unit, best[y], where="post", color=LIGHT["ink"], linewidth=0.8, linestyle=(0, (4, 2)))
-    for row in means.to_dict("records"):
+    for row in table.to_dict("records"):
         axes.plot(
             row[cost] / unit,
             row[y],

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import math
 import string
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -18,6 +20,7 @@ from matplotlib.patches import Patch
 from patchscale.errors import InputError
 from patchscale.files import write_bytes
 from patchscale.report.draw import cost_panel, curve_panel, difference_panel, law_panel, log_scale, name_of
+from patchscale.report.frames import distinct, where
 from patchscale.report.pareto import configurations, pareto
 from patchscale.report.payload import axis_columns, model_labels
 from patchscale.report.run import Run, read
@@ -71,7 +74,9 @@ def law(run: Run) -> Figure | None:
         law_panel(axes, _rows(run.results, group), entry, x, y)
         caption(axes, place, title(run, group))
     share(panels, y)
-    handles = [Line2D([], [], linestyle="none", marker="o", markersize=4, color=LIGHT["measured"], label="measured")]
+    handles: list[Artist] = [
+        Line2D([], [], linestyle="none", marker="o", markersize=4, color=LIGHT["measured"], label="measured")
+    ]
     if chosen:
         handles.append(Line2D([], [], color=LIGHT["predicted"], label=f"fit ({chosen[0]['form'].replace('_', ' ')})"))
         percent = f"{100 * chosen[0]['confidence']:g} % interval"
@@ -92,6 +97,9 @@ def differences(run: Run) -> Figure | None:
         caption(axes, place, title(run, group))
         if place % _columns(len(groups)) == 0:
             axes.set_ylabel("patch size")
+    low, high = min(axes.get_xlim()[0] for axes in panels), max(axes.get_xlim()[1] for axes in panels)
+    for axes in panels:
+        axes.set_xlim(low, high)
     return figure
 
 
@@ -101,7 +109,7 @@ def curves(run: Run) -> Figure | None:
     if run.curves.empty or y not in run.curves or "patch_size" not in run.results:
         return None
     groups = _groups(run.results)
-    patches = sorted(run.results["patch_size"].unique(), reverse=True)
+    patches = sorted(distinct(run.results, "patch_size"), reverse=True)
     names = ["trial", "patch_size", *groups[0]]
     table = run.curves[["trial", "step", "samples", y]].merge(run.results[names], on="trial")
     figure, panels = grid(len(groups))
@@ -115,11 +123,11 @@ def curves(run: Run) -> Figure | None:
 def cost(run: Run) -> Figure | None:
     """Quality over FLOPs, time and memory with the Pareto set."""
     y = run.laws.get("y", "test_loss")
-    known = [name for name in COSTS if name in run.results and run.results[name].notna().any()]
+    known = [name for name in COSTS if name in run.results and run.results[name].notna().to_numpy().any()]
     if not known or y not in run.results:
         return None
     means = configurations(run.results, axis_columns(run.results, run.curves, several=False), y)
-    models = list(means["model"].unique())
+    models = distinct(means, "model")
     figure, panels = grid(len(known))
     for place, (axes, name) in enumerate(zip(panels, known, strict=True)):
         cost_panel(axes, means, pareto(means, name, y), models, name, y)
@@ -161,7 +169,7 @@ def caption(axes: Axes, place: int, text: str) -> None:
     axes.set_title(f"({string.ascii_lowercase[place % 26]}) {text}".rstrip(), loc="left")
 
 
-def legend(figure: Figure, handles: list[Any]) -> None:
+def legend(figure: Figure, handles: Sequence[Artist]) -> None:
     """One legend for all panels, above them."""
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), handlelength=1.6, columnspacing=1.5)
 
@@ -180,7 +188,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
 def title(run: Run, group: dict[str, Any]) -> str:
     """A group in words, without what all groups share."""
-    labels = model_labels(run.results["model"].unique())
+    labels = model_labels(distinct(run.results, "model"))
     texts = [
         labels.get(value, value) if name == "model" else f"{value} px" if name == "input_size" else f"{name} {value}"
         for name, value in group.items()
@@ -194,14 +202,14 @@ def _columns(count: int) -> int:
 
 def _groups(results: pd.DataFrame) -> list[dict[str, Any]]:
     names = [name for name in ("model", "input_size") if name in results]
-    return results[names].drop_duplicates().to_dict("records")
+    return pd.DataFrame(results[names].drop_duplicates()).to_dict("records")
 
 
 def _rows(table: pd.DataFrame, group: dict[str, Any]) -> pd.DataFrame:
     keep = pd.Series(True, index=table.index)
     for name, value in group.items():
         keep &= table[name].astype(str) == str(value)
-    return table[keep]
+    return where(table, keep)
 
 
 def _distinct(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -118,7 +118,7 @@ class LiveHandler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
-    do_HEAD = do_GET  # noqa: N815 - the standard library's name
+    do_HEAD = do_GET
 
     def _send_data(self) -> None:
         version, data = self.server.data()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from patchscale.report.frames import means, where
+
 COSTS = {
     "train_flops": "training FLOPs",
     "flops_per_image": "forward FLOPs per image",
@@ -20,15 +22,11 @@ def configurations(results: pd.DataFrame, axes: list[str], y: str = "test_loss")
         axes: columns that name a configuration.
         y: the quality column (lower is better).
     """
-    values = [name for name in (*COSTS, y) if name in results]
-    grouped = results.groupby(axes, sort=False, dropna=False)
-    means = grouped[values].mean()
-    means["seeds"] = grouped.size()
-    return means.reset_index()
+    return means(results, axes, [name for name in (*COSTS, y) if name in results])
 
 
 def pareto(table: pd.DataFrame, cost: str, y: str = "test_loss") -> pd.DataFrame:
     """Rows no other row beats in both `cost` and `y` (lower is better), cheapest first; rows without either are out."""
     known = table.dropna(subset=[cost, y]).sort_values([cost, y], kind="stable")
     best = known[y].astype(float).cummin().shift(fill_value=float("inf"))
-    return known[known[y] < best]
+    return where(known, known[y] < best)

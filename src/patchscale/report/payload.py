@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from typing import Any
 
 import pandas as pd
 
 from patchscale.laws import published as published_table
 from patchscale.report import theme
+from patchscale.report.frames import distinct, where
 from patchscale.report.pareto import COSTS, configurations, pareto
 from patchscale.report.pictures import token_pictures
 from patchscale.report.run import CURVE_COLUMNS, Run
@@ -44,8 +46,8 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
     differences = _gather(runs, "differences")
     name = " + ".join(dict.fromkeys(run.name for run in runs))
     title = runs[0].study.get("title", name) if len(runs) == 1 else name
-    labels = model_labels(every["model"].unique()) if "model" in every else {}
-    shown = results.assign(model=results["model"].map(labels)) if len(results) else results
+    labels = model_labels(distinct(every, "model"))
+    shown = results.assign(model=[labels[name] for name in results["model"]]) if len(results) else results
     worded = [relabelled(entry, labels) for entry in differences]
     return clean(
         {
@@ -58,7 +60,7 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
             "falling": falling_sentences(shown),
             "falling_trials": list(falling(results)["trial"]) if len(results) else [],
             "facts": facts(results, len(every)),
-            "patches": sorted(every["patch_size"].unique(), reverse=True) if "patch_size" in every else [],
+            "patches": sorted(distinct(every, "patch_size"), reverse=True),
             "unfinished": waiting,
             "tokens": token_pictures(runs[0]) if len(runs) == 1 and not live else {"pictures": [], "note": ""},
             "labels": labels,
@@ -85,7 +87,7 @@ def axis_columns(results: pd.DataFrame, curves: pd.DataFrame, *, several: bool) 
     """Columns that name a configuration: model, input and patch size, and every axis the study added."""
     scores = set(curves.columns) - set(CURVE_COLUMNS)
     named = [name for name in results if name not in OUTCOMES | scores and (name != "study" or several)]
-    return [name for name in named if name in ("model", "patch_size") or results[name].nunique(dropna=False) > 1]
+    return [name for name in named if name in ("model", "patch_size") or len(distinct(results, name)) > 1]
 
 
 def model_labels(models: Any) -> dict[str, str]:
@@ -101,34 +103,36 @@ def relabelled(entry: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:
     return {**entry, "group": group}
 
 
-def curve_lists(curves: pd.DataFrame) -> dict[str, dict[str, list[float]]]:
+def curve_lists(curves: pd.DataFrame) -> dict[str, dict[str, list[float | None]]]:
     """Learning curves by trial, one list a column, to seven significant digits."""
     columns = [name for name in curves.columns if name not in ("trial", "step")]
     return {
-        str(trial): {name: [_short(value) for value in part[name]] for name in columns if part[name].notna().any()}
+        str(trial): {
+            name: [_short(value) for value in part[name]] for name in columns if part[name].notna().to_numpy().any()
+        }
         for trial, part in curves.groupby("trial", sort=False)
     }
 
 
 def published_points(results: pd.DataFrame) -> list[dict[str, Any]]:
     """Published top-1 accuracies of the families in the study, as error rates (ImageNet-1k, Base models)."""
-    if results.empty or "classification" not in set(results.get("task", [])):
+    if "classification" not in distinct(results, "task"):
         return []
-    families = {family for family in FAMILIES if results["model"].astype(str).str.startswith(family).any()}
-    table = published_table("patchification")
-    table = table[(table["metric"] == "top1_percent") & (table["task"] == "classification") & table["tokens"].notna()]
-    table = table[table["table"].astype(str) == "1"]
+    models = [str(model) for model in distinct(results, "model")]
+    names = {name: family for family, name in FAMILIES.items() if any(model.startswith(family) for model in models)}
+    table = published_table(1)
+    table = where(table, (table["metric"] == "top1_percent") & table["tokens"].notna())
     return [
         {
-            "family": family,
-            "model": row.model,
-            "input_size": int(row.input),
-            "patch_size": int(row.patch),
-            "tokens": int(row.tokens),
-            "error": round(1 - row.value / 100, 6),
+            "family": names[family],
+            "model": row["model"],
+            "input_size": int(row["input"]),
+            "patch_size": int(row["patch"]),
+            "tokens": int(row["tokens"]),
+            "error": round(1 - row["value"] / 100, 6),
         }
-        for family in sorted(families)
-        for row in table[table["model"].str.startswith(FAMILIES[family])].itertuples()
+        for row in table.to_dict("records")
+        if (family := row["model"].split("-")[0]) in names
     ]
 
 
@@ -149,9 +153,9 @@ def facts(results: pd.DataFrame, planned: int) -> list[list[str]]:
     pairs = [["trials", count]]
     for column, label in (("data", "data"), ("task", "task"), ("device", "device")):
         if column in results and len(results):
-            pairs.append([label, ", ".join(map(str, results[column].dropna().unique()))])
+            pairs.append([label, ", ".join(str(value) for value in distinct(results, column))])
     if "seconds" in results and len(results):
-        pairs.append(["training time, all trials", duration(results["seconds"].sum())])
+        pairs.append(["training time, all trials", duration(results["seconds"].to_numpy().sum())])
     return pairs
 
 
@@ -160,10 +164,8 @@ def provenance(runs: list[Run], results: pd.DataFrame) -> list[list[str]]:
     pairs: list[list[str]] = []
     for column in ("commit", "device", "precision"):
         if column in results:
-            counts = results[column].dropna().astype(str).value_counts()
-            named = [
-                value if len(counts) == 1 else f"{value} ({plural(int(n), 'trial')})" for value, n in counts.items()
-            ]
+            counts = Counter(results[column].dropna().astype(str).tolist())
+            named = [value if len(counts) == 1 else f"{value} ({plural(n, 'trial')})" for value, n in counts.items()]
             pairs += [[column, ", ".join(named)]] if named else []
     for run in runs:
         prefix = f"{run.name}: " if len(runs) > 1 else ""

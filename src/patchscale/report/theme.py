@@ -71,7 +71,7 @@ def css_fonts() -> str:
     )
 
 
-def matplotlib_style(palette: dict[str, str] = LIGHT) -> dict[str, Any]:
+def matplotlib_style(palette: dict[str, str] = LIGHT) -> Any:
     """rcParams for papers: text stays text (Type 42, SVG text), thin axes, no top and right frame."""
     return {
         "font.family": "sans-serif",

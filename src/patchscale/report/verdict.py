@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from patchscale.report.frames import distinct, means, where
+
 STILL_FALLING = 0.02
 """A curve whose test loss fell by more than this fraction over the last doubling of samples has not settled."""
 
@@ -39,13 +41,13 @@ def falling(results: pd.DataFrame) -> pd.DataFrame:
     """Trials whose test loss was still falling when they ended."""
     if DROP not in results:
         return results.iloc[:0]
-    return results[results[DROP] > STILL_FALLING]
+    return where(results, results[DROP] > STILL_FALLING)
 
 
 def falling_sentences(results: pd.DataFrame) -> list[str]:
     """One sentence per model (and input size) whose curves had not settled, with the patch sizes concerned."""
     steep = falling(results)
-    axes = [name for name in ("study", "model", "input_size") if name in results and results[name].nunique() > 1]
+    axes = [name for name in ("study", "model", "input_size") if len(distinct(results, name)) > 1]
     if steep.empty:
         return []
     groups = steep.groupby(axes, sort=False) if axes else [((), steep)]
@@ -57,7 +59,7 @@ def _steepness(group: pd.DataFrame) -> str:
     drop = low if low == high else f"{low} to {high}"
     where = ""
     if "patch_size" in group:
-        patches = sorted(group["patch_size"].unique(), reverse=True)
+        patches = sorted(distinct(group, "patch_size"), reverse=True)
         where = f"patch size{'s' if len(patches) > 1 else ''} {listed(patches)}, "
     return f"{where}by {drop} % over the last doubling of samples"
 
@@ -80,13 +82,14 @@ def listed(values: Sequence[Any]) -> str:
 
 
 def _what(results: pd.DataFrame) -> str:
-    models = _distinct(results, "model")
-    text = f"{listed(models)} {'was' if len(models) == 1 else 'were'} trained on {listed(_distinct(results, 'data'))}"
+    models = distinct(results, "model") or ["the model"]
+    data = distinct(results, "data") or ["its data"]
+    text = f"{listed(models)} {'was' if len(models) == 1 else 'were'} trained on {listed(data)}"
     if "patch_size" in results:
-        patches = sorted(results["patch_size"].unique(), reverse=True)
+        patches = sorted(distinct(results, "patch_size"), reverse=True)
         text += f" at patch size{'s' if len(patches) > 1 else ''} {listed(patches)}"
     if "random_seed" in results:
-        text += f" with {plural(results['random_seed'].nunique(), 'random seed', words=True)}"
+        text += f" with {plural(len(distinct(results, 'random_seed')), 'random seed', words=True)}"
     return f"{text} ({plural(len(results), 'trial')})."
 
 
@@ -113,18 +116,18 @@ def _refinements(differences: Sequence[dict[str, Any]]) -> str:
 
 def _best(results: pd.DataFrame, y: str) -> str:
     axes = [name for name in ("model", "input_size", "patch_size") if name in results]
-    means = results.groupby(axes, sort=False)[y].mean()
-    if means.dropna().empty:
+    known = means(results, axes, [y]).dropna(subset=[y])
+    if known.empty:
         return ""
-    best = dict(zip(axes, _tuple(means.idxmin()), strict=True))
+    best = known.sort_values(y, kind="stable").to_dict("records")[0]
     place = f" at patch size {best['patch_size']}" if "patch_size" in best else ""
-    if "input_size" in best and results["input_size"].nunique() > 1:
+    if "input_size" in best and len(distinct(results, "input_size")) > 1:
         place += f" and input size {best['input_size']}"
-    return f"The lowest mean {y.replace('_', ' ')} is {means.min():.4g}, by {best.get('model', 'the model')}{place}."
+    return f"The lowest mean {y.replace('_', ' ')} is {best[y]:.4g}, by {best.get('model', 'the model')}{place}."
 
 
 def _unsettled(results: pd.DataFrame) -> str:
-    if DROP not in results or results[DROP].isna().all():
+    if DROP not in results or not results[DROP].notna().to_numpy().any():
         return "No learning curve is long enough to say whether training had settled."
     count = len(falling(results))
     if not count:
@@ -141,10 +144,6 @@ def _unsettled(results: pd.DataFrame) -> str:
 def _group(entry: dict[str, Any]) -> str:
     group = {name: value for name, value in entry.get("group", {}).items() if name in ("study", "model", "input_size")}
     return _place(group).removesuffix(": ") + ", " if group else ""
-
-
-def _distinct(results: pd.DataFrame, name: str) -> list[Any]:
-    return list(results[name].unique()) if name in results else [name]
 
 
 def _tuple(key: Any) -> tuple[Any, ...]:
