@@ -192,6 +192,11 @@ def slab_backward(
     return dx, ddt, (d_log * dt).sum((0, 1, 2)), db, dc, skip.sum((0, 1, 2)), d_state
 
 
+def _slab_of(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, cut: tuple[int, int, int]) -> Slab:
+    """The chunk-local quantities of one cut (start, chunks, chunk length) of whole sequences."""
+    return Slab(cut_chunks(x, *cut), cut_chunks(dt, *cut), A, cut_chunks(B, *cut), cut_chunks(C, *cut))
+
+
 class ChunkedSSD(torch.autograd.Function):
     """`ssd` in chunks. Saves inputs, output and one state per slab."""
 
@@ -206,11 +211,7 @@ class ChunkedSSD(torch.autograd.Function):
         y = x.new_zeros(x.shape) if not cuts else torch.empty_like(x, memory_format=torch.contiguous_format)
         kept: list[Tensor | None] = []
         for k, (start, count, q) in enumerate(cuts):
-            slab = Slab(
-                *(cut_chunks(t, start, count, q) for t in (x, dt_f)),
-                a_f,
-                *(cut_chunks(t, start, count, q) for t in (B, C)),
-            )
+            slab = _slab_of(x, dt_f, a_f, B, C, (start, count, q))
             last = k == len(cuts) - 1
             kept.append(state)
             starts = None
@@ -226,6 +227,7 @@ class ChunkedSSD(torch.autograd.Function):
         ctx.cuts = cuts
         if not want_final:
             return y, None
+        assert state is not None
         return y, state.clone() if state is initial_state else state
 
     @staticmethod
@@ -241,11 +243,7 @@ class ChunkedSSD(torch.autograd.Function):
         d_state = d_state.to(f) if d_state is not None else None
         for k in reversed(range(len(ctx.cuts))):
             start, count, q = ctx.cuts[k]
-            slab = Slab(
-                *(cut_chunks(t, start, count, q) for t in (x, dt_f)),
-                a_f,
-                *(cut_chunks(t, start, count, q) for t in (B, C)),
-            )
+            slab = _slab_of(x, dt_f, a_f, B, C, (start, count, q))
             enters = kept[k]
             want_state = k > 0 or initial_state is not None
             starts = ends = None
@@ -254,9 +252,10 @@ class ChunkedSSD(torch.autograd.Function):
                 starts, after = slab.states(before)
                 ends = torch.cat([starts[:, 1:], after[:, None]], 1)
                 starts = None if enters is None and count == 1 else starts
-            cut = lambda t: cut_chunks(t, start, count, q)  # noqa: B023, E731
-            gx, gdt, ga, gb, gc, gd, d_state = slab_backward(slab, starts, ends, d_state, cut(dy), D, want_state)
-            cut(dx).copy_(gx), cut(ddt).copy_(gdt), cut(db).copy_(gb), cut(dc).copy_(gc)
+            dy_cut = cut_chunks(dy, start, count, q)
+            gx, gdt, ga, gb, gc, gd, d_state = slab_backward(slab, starts, ends, d_state, dy_cut, D, want_state)
+            for total, part in ((dx, gx), (ddt, gdt), (db, gb), (dc, gc)):
+                cut_chunks(total, start, count, q).copy_(part)
             d_a += ga
             d_d += gd
         d_init = d_state.to(initial_state.dtype) if initial_state is not None and d_state is not None else None

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, past: Tensor | None = None) -> Tensor:
+def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor | None, past: Tensor | None = None) -> Tensor:
     """silu(bias + sum_k weight[k] x_{t - K + 1 + k}), with zeros (or `past`) before the first position.
 
     Written as K shifted multiply-adds: on a CPU this beats a grouped convolution, which wants channels first.
@@ -15,7 +15,7 @@ def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, past: Tensor | Non
     Args:
         x: [B, L, E].
         weight: [E, 1, K].
-        bias: [E].
+        bias: [E] or None.
         past: [B, K - 1, E], the inputs before x, or None for zeros.
 
     Returns:
@@ -28,7 +28,8 @@ def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, past: Tensor | Non
     elif taps > 1:
         x = F.pad(x, (0, 0, taps - 1, 0))
     length = x.shape[1] - taps + 1
-    y = torch.addcmul(bias.to(x.dtype), x[:, :length], w[:, 0])
+    y = x[:, :length] * w[:, 0]
+    y = y if bias is None else y + bias.to(x.dtype)
     for k in range(1, taps):
         y = torch.addcmul(y, x[:, k : k + length], w[:, k])
     return F.silu(y)

@@ -6,6 +6,7 @@ D width, E = expand * D inner width, H = E / headdim heads, N state width, K con
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +44,7 @@ class Mamba2(nn.Module):
         dtype=None,
     ):
         super().__init__()
-        dd = {"device": device, "dtype": dtype}
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         inner = expand * dim
         if inner % headdim:
             raise InputError(
@@ -80,7 +81,7 @@ class Mamba2(nn.Module):
         f = torch.promote_types(xbc.dtype, torch.float32)
         dt = F.softplus(dt.to(f) + self.dt_bias.to(f))
         x, b, c = causal_conv_silu(xbc, self.conv1d.weight, self.conv1d.bias).split([inner, n, n], dim=-1)
-        y = ssd(
+        y: Any = ssd(
             x.unflatten(-1, (self.num_heads, self.headdim)),
             dt,
             -torch.exp(self.A_log.to(f)),

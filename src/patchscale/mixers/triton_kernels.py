@@ -5,6 +5,9 @@ two. Decays are taken pairwise, exp(c_i - c_j) for i >= j, which never overflows
 on one chunk; heads are a grid axis forward and a loop backward, where dB and dC are sums over heads.
 """
 
+# pyright: reportOperatorIssue=false
+# (inside a kernel, triton gives the operators their meaning)
+
 from __future__ import annotations
 
 import triton

@@ -3,6 +3,9 @@
 Keeps the inputs alone; states per chunk are recomputed in the backward pass. Shapes as in `patchscale.mixers.ssd`.
 """
 
+# pyright: reportArgumentType=false
+# (triton annotates compile-time arguments as constexpr and takes plain values)
+
 from __future__ import annotations
 
 import torch

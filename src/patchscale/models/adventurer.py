@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
-from timm.layers import trunc_normal_
+from timm.layers.weight_init import trunc_normal_
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -83,7 +83,7 @@ class Adventurer(nn.Module):
         dtype=None,
     ):
         super().__init__()
-        dd = {"device": device, "dtype": dtype}
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         check_positions(positions)
         self.num_classes, self.in_chans, self.flip, self.positions = num_classes, in_chans, flip, positions
         self.embed_dim = self.num_features = self.head_hidden_size = embed_dim
@@ -257,7 +257,7 @@ class Adventurer(nn.Module):
         """A new head for `num_classes` (0: none), optionally with another pooling."""
         self.num_classes = num_classes
         self.global_pool = self.global_pool if global_pool is None else _checked_pool(global_pool)
-        dd = {"device": self.cls_token.device, "dtype": self.cls_token.dtype}
+        dd: dict[str, Any] = {"device": self.cls_token.device, "dtype": self.cls_token.dtype}
         self.head = nn.Linear(self.embed_dim, num_classes, **dd) if num_classes > 0 else nn.Identity()
         self.head.train(self.training)
 

@@ -42,7 +42,7 @@ def export_onnx(model: nn.Module, path: Path | str, *, tolerance: float = 1e-3) 
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(f"export needs {', '.join(missing)}; install them with `pip install patchscale[onnx]`")
-    import onnxruntime
+    import onnxruntime  # type: ignore[import-not-found]
 
     program = export_program(model)
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):

@@ -65,7 +65,7 @@ def _register(shape: ModelShape) -> None:
             feature_cfg={"out_indices": 3, "feature_cls": "getter"},
             **arguments,
         )
-        model.built_with = {"model": shape.name, **_kept(kwargs)}
+        model.built_with = {"model": shape.name, **_kept(kwargs)}  # type: ignore[assignment]
         return model
 
     build.__name__ = build.__qualname__ = shape.name

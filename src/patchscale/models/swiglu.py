@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,7 +13,7 @@ class SwiGLU(nn.Module):
 
     def __init__(self, dim: int, hidden: int, device=None, dtype=None):
         super().__init__()
-        dd = {"device": device, "dtype": dtype}
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.w1 = nn.Linear(dim, hidden, **dd)
         self.w2 = nn.Linear(dim, hidden, **dd)
         self.w3 = nn.Linear(hidden, dim, **dd)

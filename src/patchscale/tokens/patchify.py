@@ -9,8 +9,8 @@ import math
 from typing import Any
 
 import torch.nn.functional as F
-from timm.layers import Format
-from timm.layers import PatchEmbed as TimmPatchEmbed
+from timm.layers.format import Format
+from timm.layers.patch_embed import PatchEmbed as TimmPatchEmbed
 from torch import Tensor
 
 from patchscale.errors import InputError
@@ -63,6 +63,7 @@ class PatchEmbed(TimmPatchEmbed):
     """
 
     img_size: Any
+    patch_size: Any
     grid_size: Any
     num_patches: Any
 
