@@ -239,7 +239,8 @@ def _why_not(problem: Problem, index: int, open_low: bool, open_high: bool, conf
         n, size = problem.y.shape[1], len(problem.form.parameters)
         return f"{n} points for {size} parameters leave nothing to estimate the noise from"
     if open_low and open_high:
-        return f"no value of it is excluded at {percent}"
+        meaning = f": {parameter.zero_means}" if parameter.zero_means else ""
+        return f"no value of it is excluded at {percent}{meaning}"
     if open_low and parameter.low == 0:
         meaning = f": {parameter.zero_means}" if parameter.zero_means else ""
         return f"its {percent} interval reaches zero{meaning}"

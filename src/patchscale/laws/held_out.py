@@ -68,9 +68,11 @@ def hold_out(
     with np.errstate(all="ignore"):
         error = float(np.mean(np.abs(predicted / observed - 1)))
     inside = None if np.isnan(low).any() else float(np.mean((observed >= low) & (observed <= high)))
-    words = f"fitted without the {int(held.sum())} largest, it predicts them with {100 * error:.2g} % mean error"
+    count = int(held.sum())
+    which, them = ("the finest point", "it") if count == 1 else (f"the {count} finest points", "them")
+    words = f"fitted without {which}, the law predicts {them} to {100 * error:.2g} %"
     if inside is not None:
-        words += f", {100 * inside:.0f} % of them inside its {100 * confidence:g} % prediction interval"
+        words += f", {round(inside * count)} of {count} inside its {100 * confidence:g} % prediction interval"
     return {
         "x": [[float(value) for value in axis] for axis in axes],
         "observed": [float(value) for value in observed],
