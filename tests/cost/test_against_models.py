@@ -35,6 +35,8 @@ def test_deit_flops_equal_torch_counter(name, input_size, patch_size):
 def test_adventurer_products_equal_torch_counter(name):
     """The linear layers alone: the counter sees neither the scan nor the convolution written as multiply-adds."""
     model, counted = build(name, (64, 64), 4, device="cpu"), {}
+    for block in model.layers:
+        block.lean = False
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, 3, 64, 64))
     for module, flops in counter.get_flop_counts().items():
@@ -57,14 +59,17 @@ def test_adventurer_products_equal_torch_counter(name):
     ],
 )
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("recompute", [False, True])
-def test_kept_bytes_equal_what_autograd_keeps(name, input_size, patch_size, batch_size, precision, recompute):
+@pytest.mark.parametrize(("recompute", "lean"), [(False, True), (True, True), (False, False)])
+def test_kept_bytes_equal_what_autograd_keeps(name, input_size, patch_size, batch_size, precision, recompute, lean):
     model = build(name, input_size, patch_size, device="cpu", classes=10)
+    for block in getattr(model, "layers", []):
+        block.lean = lean
     kept = kept_bytes(model, batch_size, input_size, precision, recompute) / batch_size
     formula = activation_memory(
         estimate(name, input_size=input_size, patch_size=patch_size, num_classes=10),
         precision=precision,
         recompute=recompute,
+        ssd="lean" if lean else "torch",
         batch_size=batch_size,
         cpu=True,
     )

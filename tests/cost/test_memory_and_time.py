@@ -34,7 +34,7 @@ def test_table_6_memory_within_10_percent_and_hours_within_12():
     name=st.sampled_from(sorted(SHAPES)),
     patch_size=st.sampled_from([4, 8, 16]),
     precision=st.sampled_from(["float32", "bfloat16"]),
-    ssd=st.sampled_from(["torch", "fused"]),
+    ssd=st.sampled_from(["lean", "torch", "fused"]),
     batch_size=st.integers(1, 64),
 )
 @settings(deadline=None, max_examples=60)
@@ -89,7 +89,7 @@ def test_narrow_links_are_what_binds():
     [
         (lambda cost: device_of("h1000"), "unknown device 'h1000'; use one of h100"),
         (lambda cost: activation_memory(cost, precision="int4"), "unknown precision 'int4'"),
-        (lambda cost: activation_memory(cost, ssd="mamba"), "unknown ssd 'mamba'; use one of torch, fused"),
+        (lambda cost: activation_memory(cost, ssd="mamba"), "unknown ssd 'mamba'; use one of lean, torch, fused"),
         (lambda cost: training_memory(cost, batch_size=0), "batch_size 0 is not positive"),
         (lambda cost: step_time(cost, device_of("a100"), batch_size=2, gpus=4), "batch_size 2 on 4 devices"),
         (

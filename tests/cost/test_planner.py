@@ -149,6 +149,7 @@ def test_target_picks_the_cheapest_that_reaches_it():
 def test_other_data_carries_only_the_order():
     own, home = plan("h100", budget_hours=20, data_size=60_000), plan("h100", budget_hours=20, **IMAGENET)
     assert "not of your 60,000" in own.notes[0]
+    assert all("the law is of other images" in line.outside for line in own.configurations)
     assert "ImageNet-1k (1,281,167" not in home.text.split("1.")[0]
     spread = [np.log(p.configurations[0].high / p.configurations[0].low) for p in (own, home)]
     assert spread[0] > 4 * spread[1]

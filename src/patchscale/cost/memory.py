@@ -24,8 +24,13 @@ PRECISIONS = {"float32": (4, 4), "bfloat16": (4, 2), "float16": (4, 2)}
 """Name -> (r, c). Half precisions are autocast: float32 weights and residual stream, halves in matrix products."""
 
 ATTENTION = ("fused", "unfused")
-SSD = ("torch", "fused")
+SSD = ("lean", "torch", "fused")
 FLOAT = 4
+PROGRAM, TILES, LEAN_COPIES = 14 * 10**6, 20 * 10**6, 4
+"""Measured on a CPU: pages that the first training step touches, whatever the model; arrays of the lean mixer's tiles.
+A lean block holds its folded weights, the sums of their gradients, and the two products that unfold these."""
+LARGE = 32 * 2**20
+"""glibc maps larger blocks from the system, and gives them back; smaller ones lie in the heap."""
 ADAMW_STATES = 2
 MIB = 2**20
 
@@ -40,6 +45,7 @@ class Activations:
         head: final norm and head.
         block: one block in full.
         transient: gradients and temporaries alive at the peak, where the backward pass starts.
+        holes: freed temporaries of the forward pass that a CPU's heap cannot use again (0 elsewhere).
     """
 
     patch_embed: int
@@ -47,6 +53,7 @@ class Activations:
     head: int
     block: int
     transient: int
+    holes: int
 
     @property
     def kept(self) -> int:
@@ -66,7 +73,9 @@ class Memory:
         gradients: float32 gradients.
         optimizer: AdamW's two moments, and the average of weights if there is one.
         activations: bytes an image.
-        peak: the largest of the backward pass's start (all activations) and end (all gradients, one block left).
+        peak: with them, the larger of the backward pass's start (all activations) and end (all gradients, one block
+            left); on a CPU their sum, because the C library's heap does not give freed activations to gradients, and
+            the pages of the program and of the lean tiles.
     """
 
     batch_size: int
@@ -89,7 +98,7 @@ def activation_memory(
     precision: str = "bfloat16",
     recompute: bool = False,
     attention: str = "fused",
-    ssd: str = "torch",
+    ssd: str | None = None,
     batch_size: int = 64,
     cpu: bool = False,
 ) -> Activations:
@@ -100,13 +109,15 @@ def activation_memory(
         precision: `float32`, or `bfloat16` / `float16` (autocast).
         recompute: blocks keep only their input.
         attention: `fused` (flash attention, the default everywhere) or `unfused`.
-        ssd: `torch` (what the package runs) or `fused` (mamba-ssm's combined kernel); `patchscale.cost.mamba_memory`.
+        ssd: how Adventurer blocks run: `lean` (the default on a CPU), `torch` (the default elsewhere) or `fused`
+            (mamba-ssm's combined kernel); see `patchscale.cost.mamba_memory`.
         batch_size: images of one pass; only the states kept by the chunked SSD depend on it.
-        cpu: the chunked SSD uses a CPU's chunks.
+        cpu: the pass runs on a CPU.
 
     Raises:
         InputError: unknown precision, attention or ssd.
     """
+    ssd = ssd or ("lean" if cpu else "torch")
     known = {"precision": (precision, PRECISIONS), "attention": (attention, ATTENTION), "ssd": (ssd, SSD)}
     for what, (value, allowed) in known.items():
         if value not in allowed:
@@ -118,6 +129,7 @@ def activation_memory(
         block = _deit_block_bytes(shape, cost.tokens, residual, compute, fused=attention == "fused")
     else:
         block = mamba_block_bytes(shape, cost.tokens, residual, compute, ssd=ssd, batch_size=batch_size, cpu=cpu)
+    heap = LARGE / batch_size if cpu else 0.0
     blocks = shape.depth * block
     if recompute:
         blocks = shape.depth * rows * dim * residual + block
@@ -126,7 +138,8 @@ def activation_memory(
         blocks=blocks,
         head=_head_bytes(cost, residual, compute),
         block=block,
-        transient=_transient(shape, rows, residual, compute),
+        transient=_transient(shape, rows, residual, compute, lean=ssd == "lean", heap=heap),
+        holes=_holes(shape, rows, compute, heap) + (block if recompute else 0) if cpu else 0,
     )
 
 
@@ -137,7 +150,7 @@ def training_memory(
     precision: str = "bfloat16",
     recompute: bool = False,
     attention: str = "fused",
-    ssd: str = "torch",
+    ssd: str | None = None,
     cpu: bool = False,
     average: bool = False,
 ) -> Memory:
@@ -171,8 +184,13 @@ def training_memory(
     gradients = FLOAT * cost.params
     weights = FLOAT * cost.params + (compute * cost.params if compute < FLOAT else 0)
     optimizer = FLOAT * cost.params * (ADAMW_STATES + int(average))
-    start = batch_size * (kept.kept + kept.transient)
+    start = batch_size * (kept.kept + kept.transient + kept.holes)
     end = gradients + batch_size * (kept.patch_embed + kept.block + kept.transient)
+    backward = PROGRAM + gradients + start if cpu else max(start, end)
+    if cpu and cost.shape.family == "adventurer" and ssd in (None, "lean"):
+        backward += (
+            TILES + LEAN_COPIES * FLOAT * sum(t.params for t in cost.terms if t.stage == "blocks") // cost.shape.depth
+        )
     return Memory(
         batch_size=batch_size,
         precision=precision,
@@ -181,7 +199,7 @@ def training_memory(
         gradients=gradients,
         optimizer=optimizer,
         activations=kept,
-        peak=weights + optimizer + max(start, end),
+        peak=weights + optimizer + backward,
     )
 
 
@@ -209,14 +227,41 @@ def _deit_block_bytes(shape: ModelShape, tokens: int, residual: int, compute: in
 
 
 def _head_bytes(cost: Cost, residual: int, compute: int) -> int:
-    """The last block's output, its norm (kept whole where no cast copies the class row), head input and logits."""
+    """The last block's output, the final norm's where it is kept, head input and logits.
+
+    A DeiT normalises every row and keeps that whole unless a cast copies the class row; an Adventurer normalises the
+    class row alone.
+    """
     dim, rows = cost.shape.embed_dim, cost.tokens + 1
     head_rows = cost.tokens if cost.decoder else 1
-    norm = rows * dim * (residual + (FLOAT if cost.shape.family == "adventurer" else 0))
-    head_input = rows * dim * FLOAT if compute == FLOAT else head_rows * dim * compute
-    return norm + head_input + 3 * head_rows * cost.num_classes * FLOAT
+    whole = compute == FLOAT and cost.shape.family == "deit"
+    head_input = rows * dim * FLOAT if whole else head_rows * dim * (compute + FLOAT)
+    return rows * dim * residual + head_input + 3 * head_rows * cost.num_classes * FLOAT
 
 
-def _transient(shape: ModelShape, rows: int, residual: int, compute: int) -> int:
-    """Gradient of the residual stream and of the MLP's hidden row, where the last block's backward pass starts."""
-    return rows * (shape.embed_dim * residual + shape.mlp_hidden * compute)
+def _transient(shape: ModelShape, rows: int, residual: int, compute: int, *, lean: bool, heap: float) -> int:
+    """Gradients alive where the last block's backward pass starts: of the residual stream, and of the MLP's hidden row.
+
+    In a CPU's heap (blocks of an image below `heap` bytes) the hidden row's gradient is there twice, before and after
+    the activation, and so is the stream's: freed blocks of the same size cannot be used again (see `_holes`). Lean
+    blocks hold the stream's gradient three times: coming in, going out, and copied between the two halves.
+    """
+    stream, hidden = rows * shape.embed_dim * residual, rows * shape.mlp_hidden * compute
+    if lean and shape.family == "adventurer":
+        return 3 * stream
+    return sum(2 * size if size < heap else size for size in (stream, hidden))
+
+
+def _holes(shape: ModelShape, rows: int, compute: int, heap: float) -> int:
+    """What a DeiT's forward pass frees without use for it later, all blocks together.
+
+    glibc's aligned allocation needs a little more than a freed block of the same size offers, so every freed temporary
+    between kept tensors stays a hole: the outputs of proj and fc2, and under autocast the norms' float32 outputs.
+    Blocks above 32 MiB are mapped and leave none; lean Adventurer blocks have their temporaries in tiles. With
+    recompute, the freed tensors of the block that ran last stay beside those of its second run.
+    """
+    if shape.family != "deit":
+        return 0
+    sizes = [compute, compute] + ([FLOAT, FLOAT] if compute < FLOAT else [])
+    small = [size for size in sizes if rows * shape.embed_dim * size < heap]
+    return shape.depth * rows * shape.embed_dim * sum(small)

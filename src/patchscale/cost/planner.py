@@ -86,6 +86,7 @@ def plan(
             raise InputError(f"metric {metric!r}: the published law is of top1; give a table to plan by test_loss")
         outlook, notes = published_outlook(data_size)
         drafts: Iterable[Draft] = draft_published(chosen, models=models, inputs=inputs, **options)
+        other_data = bool(notes)
         source = "published law: tables 1 and 4 of 2502.03738, ImageNet-1k"
     else:
         from patchscale.cost.table_law import TableLaw, read_table
@@ -93,6 +94,7 @@ def plan(
         law = TableLaw(read_table(table), metric or "test_loss")
         outlook, notes = Outlook(law, laboratory=0.0), [f"left out: {text}" for text in law.left_out]
         drafts = draft_table(chosen, law, models=models, inputs=inputs, **options)
+        other_data = False
         source = f"the table's own laws of {law.quantity}"
     aim = _aim(target, outlook.law.quantity)
     if chosen.time_factor > 1.2:
@@ -108,7 +110,7 @@ def plan(
         over = max(share * need / budget, draft.memory_bytes / limit if not draft.fits_memory and limit else 0.0)
         fits = draft.fits_memory and share * need <= budget * (1 + 1e-9)
         belief = outlook.predict(Question(draft.cost, share, draft.start))
-        outside = _outside(draft, outlook, share)
+        outside = [*_outside(draft, outlook, share), *(["the law is of other images"] if other_data else [])]
         return settle(
             draft, share, belief, device=chosen, gpus=gpus, price=price_per_hour, target=aim, outside=outside,
             fits=fits, over=over if limit else math.inf,

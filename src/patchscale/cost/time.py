@@ -83,7 +83,7 @@ def step_time(
     again = (1 + 3) / 3 if recompute else 1.0
     peak = device.peak(precision)
     compute = again * images * cost.flops_train / (peak * device.efficiency[cost.shape.family])
-    kept = activation_memory(cost, precision=precision, batch_size=images).kept
+    kept = activation_memory(cost, precision=precision, batch_size=images, cpu=device.is_cpu).kept
     weight_bytes = cost.params * (UPDATE_BYTES + 3 * PRECISIONS[precision][1])
     traffic = (again * images * PASSES * kept + weight_bytes) / (device.bandwidth * BANDWIDTH_SHARE)
     communication = all_reduce_seconds(FLOAT * cost.params, device, gpus)
