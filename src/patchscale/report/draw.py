@@ -41,8 +41,8 @@ def law_panel(axes: Axes, points: pd.DataFrame, law: dict[str, Any] | None, x: s
         markeredgewidth=0.5,
     )
     log_scale(axes, "x", None)
-    places = points[["tokens", "patch_size"]].drop_duplicates() if "patch_size" in points else pd.DataFrame()
-    if x == "tokens" and len(places) and len(distinct(places, "tokens")) == len(places):
+    places = pd.DataFrame(points, columns=["tokens", "patch_size"]).drop_duplicates()
+    if x == "tokens" and "patch_size" in points and len(distinct(places, "tokens")) == len(places):
         tokens, patches = (places[name].astype(int).tolist() for name in ("tokens", "patch_size"))
         axes.set_xticks(tokens, [f"{patch}\n{count:,}" for count, patch in zip(tokens, patches, strict=True)])
         axes.set_xlabel("patch size, tokens below")
@@ -79,7 +79,7 @@ def end_labels(axes: Axes, ends: list[tuple[float, float, str, str]], apart: flo
             text,
             (x, y),
             xytext=(x, math.exp(low + at * height)),
-            textcoords=offset_copy(axes.transData, fig=axes.figure, x=4, units="points"),
+            textcoords=offset_copy(axes.transData, fig=axes.get_figure(root=True), x=4, units="points"),
             va="center",
             fontsize=7.5,
             color=colour,

@@ -69,6 +69,7 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
             "rows": results.to_numpy(dtype=object).tolist(),
             "csv": _csv(runs, results),
             "laws": _gather(runs, "laws"),
+            "notes": [note for run in runs for note in run.laws.get("notes", [])],
             "differences": differences,
             "crossings": _gather(runs, "crossings"),
             "curves": curve_lists(curves),

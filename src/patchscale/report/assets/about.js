@@ -51,7 +51,7 @@ function tokenSection() {
 }
 
 function pairs(entries) {
-  return el("div", { class: "scroll" }, el("table", {}, el("tbody", {}, entries.map(([name, value]) => el("tr", {},
+  return el("div", { class: "scroll" }, el("table", { class: "pairs" }, el("tbody", {}, entries.map(([name, value]) => el("tr", {},
     el("th", { scope: "row" }, name), el("td", { class: "wrap" }, value === null || value === undefined ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value)))))));
 }
 

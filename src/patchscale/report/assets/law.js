@@ -65,7 +65,6 @@ function lawSection() {
   const confidence = (D.laws[0] || {}).confidence;
   const { element, body } = section("law", "The law",
     `Each dot is one trial; finer patches give more tokens, to the right. Both axes are logarithmic.${lawState.published ? " Published points: ImageNet-1k, Base models, as error rates, because the tables print accuracies." : ""}`, controls);
-  const c = palette();
   body.append(key([
     ["dot", "var(--measured)", "measured, one random seed"],
     ...(forms.length ? [["line", "var(--predicted)", confidence ? `fit with ${Math.round(100 * confidence)} % interval` : "fit with interval"]] : []),
@@ -76,6 +75,7 @@ function lawSection() {
   const grid = el("div", { class: "panels" });
   panels.forEach((panel) => grid.append(lawFigure(panel, ranges)));
   body.append(grid);
+  if (D.notes.length) body.append(el("ul", { class: "sentences", id: "law-notes" }, D.notes.map((note) => el("li", {}, `Not fitted: ${note}`))));
   return element;
 }
 

@@ -12,8 +12,8 @@ function refinementSection() {
     body.append(el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Paired differences" },
       el("table", { class: "full" },
         el("thead", {}, el("tr", {},
-          ...[["", ""], ["patch", ""], ["difference", "number"], ["interval", "number"]].map(([text, kind]) => (text ? el("th", { scope: "col", class: kind }, text) : el("td"))),
-          el("th", { scope: "col" }, "finer is better ← → worse"), el("th", { scope: "col" }, "verdict"))),
+          ...[["", ""], ["patch", ""], ["difference", "number"], ["verdict", ""], ["interval", "number"]].map(([text, kind]) => (text ? el("th", { scope: "col", class: kind }, text) : el("td"))),
+          el("th", { scope: "col" }, "finer is better ← → worse"))),
         el("tbody", {}, D.differences.map((d, i) => differenceRow(d, i, reach))))));
   }
   if (D.crossings.length) {
@@ -32,9 +32,9 @@ function differenceRow(d, index, reach) {
     el("th", { scope: "row" }, first ? group : el("span", { class: "unseen" }, group)),
     el("td", {}, `${d.from} → ${d.to}`),
     el("td", { class: "number" }, signed(d.difference)),
+    el("td", { class: d.verdict === "inversion" ? "flag" : "" }, VERDICTS[d.verdict] || d.verdict),
     el("td", { class: "number" }, known ? `${signed(d.low)} to ${signed(d.high)}` : `${d.pairs} pair${d.pairs === 1 ? "" : "s"}, none`),
-    el("td", {}, interval(d, reach)),
-    el("td", { class: d.verdict === "inversion" ? "flag" : "" }, VERDICTS[d.verdict] || d.verdict));
+    el("td", {}, interval(d, reach)));
 }
 
 const signed = (value) => (typeof value === "number" ? `${value > 0 ? "+" : value < 0 ? "−" : ""}${number(Math.abs(value), 3)}` : "–");
