@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.training.trials import small_trial
 
-from patchscale.training import TrainingFailed, TrialConfig, load_weights, read_metrics, train
+from patchscale.models import create
+from patchscale.tasks import ModelSpec
+from patchscale.training import TrainingFailed, TrialConfig, read_metrics, train
+from patchscale.training.costs import cost_of
 from patchscale.training.loop import make_task
 from patchscale.training.result import drop_over_last_doubling
 from patchscale.training.use import evaluate_weights
-from tests.training.trials import small_trial
 
 
 def test_learning_lowers_the_loss_and_the_record_is_complete(tmp_path: Path) -> None:
@@ -29,12 +32,20 @@ def test_learning_lowers_the_loss_and_the_record_is_complete(tmp_path: Path) -> 
     assert row == json.loads((tmp_path / "result.json").read_text())
 
 
-def test_the_counted_parameters_are_the_model_s(tmp_path: Path) -> None:
-    for name in ("deit_pico_patch16", "adventurer_pico_patch16"):
-        config = small_trial(name=name)
-        row = train(config, tmp_path / name)
-        model = load_weights(tmp_path / name / "weights.safetensors").model
-        assert row["params"] == sum(parameter.numel() for parameter in model.parameters())
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("deit_pico_patch16", {}),
+        ("adventurer_pico_patch16", {}),
+        ("deit_pico_patch16", {"embed_dim": 48, "depth": 3, "num_heads": 3}),
+        ("adventurer_pico_patch16", {"embed_dim": 96, "depth": 3, "headdim": 32, "d_state": 16}),
+        ("adventurer_pico_patch16", {"mlp_ratio": 1.5}),
+    ],
+)
+def test_the_counted_parameters_are_the_model_s(name: str, options: dict) -> None:
+    spec = ModelSpec(name=name, patch_size=4, input_size=(16, 24), options=options)
+    model = create(name, input_size=(16, 24), patch_size=4, num_classes=7, **options)
+    assert cost_of(spec, num_classes=7).params == sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_evaluation_counts_every_sample_once() -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 from patchscale import __version__
 from patchscale.errors import InputError
 
 INTERRUPTED = 130
+
+# typer carries its own copy of click or uses the installed one, by version; these are the classes it raises.
+UsageError: type[Exception]
+ClickException: type[Exception]
+UsageError, ClickException = typer.BadParameter.__mro__[1:3]
 
 app = typer.Typer(
     name="patchscale",
@@ -39,12 +43,11 @@ def main() -> None:
         code = app(standalone_mode=False)
     except InputError as error:
         code = _refuse(str(error))
-    except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx else "patchscale"
-        code = _refuse(f"{error.format_message()} (see {where} --help)")
-    except click.ClickException as error:
-        code = _refuse(error.format_message())
-    except (KeyboardInterrupt, click.Abort):
+    except ClickException as error:
+        context = getattr(error, "ctx", None)
+        hint = f" (see {context.command_path if context else 'patchscale'} --help)"
+        code = _refuse(str(error) + (hint if isinstance(error, UsageError) else ""))
+    except (KeyboardInterrupt, typer.Abort):
         typer.echo("stopped; the same command continues", err=True)
         code = INTERRUPTED
     except BrokenPipeError:
@@ -59,4 +62,4 @@ def _refuse(message: str) -> int:
     return 2
 
 
-from patchscale.cli import cost, laws, model, study  # noqa: E402, F401 - registers the commands
+from patchscale.cli import cost, doctor, laws, model, study  # noqa: E402, F401 - registers the commands

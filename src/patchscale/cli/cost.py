@@ -1,8 +1,9 @@
-"""`patchscale cost`: what a model costs at each patch size; no torch here."""
+"""`patchscale cost` and `patchscale plan`: what a model costs, and what a budget allows; no torch here."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -34,6 +35,40 @@ def cost(
         params, bare = row["params"] / 1e6, row["params_without_positions"] / 1e6
         flops = row["flops_forward"] / 1e9
         print(f"{row['patch_size']:>6} {row['tokens']:>8} {params:>11.2f} {bare:>13.2f} {flops:>13.2f}")
+
+
+@app.command(epilog="Example:  patchscale plan --device h100 --gpus 8 --budget-hours 48 --data-size 1281167")
+def plan(
+    device: Annotated[str, typer.Option(help="A device, such as a100, h100, rtx4090 or cpu.")],
+    data_size: Annotated[int, typer.Option(help="Training images.")],
+    gpus: Annotated[int, typer.Option(help="Number of devices.")] = 1,
+    budget_hours: Annotated[float | None, typer.Option(help="Hours on all devices together.")] = None,
+    budget_money: Annotated[float | None, typer.Option(help="Money, with --price-per-hour of one device.")] = None,
+    budget_flops: Annotated[float | None, typer.Option(help="Training FLOPs of the model.")] = None,
+    price_per_hour: Annotated[float | None, typer.Option(help="Price of one device for an hour.")] = None,
+    memory: Annotated[float | None, typer.Option(help="GiB of one device, if not the data sheet's.")] = None,
+    target: Annotated[float | None, typer.Option(help="Top-1 accuracy (0 to 1), or a test loss with a table.")] = None,
+    table: Annotated[Path | None, typer.Option(help="results.csv of a study of one's own.")] = None,
+    top: Annotated[int, typer.Option(help="Lines to print.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Which patch size and model to train for a budget, with predicted quality, hours and memory."""
+    from patchscale import cost as room
+
+    found = room.plan(
+        device,
+        data_size=data_size,
+        gpus=gpus,
+        budget_hours=budget_hours,
+        budget_money=budget_money,
+        budget_flops=budget_flops,
+        price_per_hour=price_per_hour,
+        memory=memory,
+        target=target,
+        table=table,
+        top=top,
+    )
+    print(json.dumps(found.to_dict(), indent=2) if as_json else found.text)
 
 
 def parse_size(text: str) -> tuple[int, int]:

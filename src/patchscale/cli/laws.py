@@ -1,4 +1,4 @@
-"""`patchscale fit` and `patchscale published`: laws on anyone's table; no torch here."""
+"""`patchscale fit` and `patchscale published`: laws on anyone's table, and the papers' numbers; no torch here."""
 
 from __future__ import annotations
 
@@ -54,3 +54,23 @@ def fit(
                 f"  {key:<12} {param.value:.6g}  {interval if param.identified else 'not identified: ' + param.reason}"
             )
         print(f"  {law.sentence}")
+
+
+@app.command(epilog="Example:  patchscale published 1")
+def published(
+    table: Annotated[str | None, typer.Argument(help="1 to 7, T1 to T3, vlm, vlm_fits; all of the main paper.")] = None,
+    claims: Annotated[bool, typer.Option("--claims", help="Every claim of the papers, a row each.")] = False,
+    laws: Annotated[bool, typer.Option("--laws", help="Laws fitted to the published tables 1 to 5.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Print published numbers, the papers' claims, or laws fitted to them; none of these was measured here."""
+    from patchscale import laws as room
+    from patchscale.errors import InputError
+
+    if sum((table is not None, claims, laws)) > 1:
+        raise InputError("give one of a table, --claims and --laws")
+    frame = room.published_laws() if laws else room.published("claims" if claims else table)
+    if as_json:
+        print(frame.to_json(orient="records", indent=2))
+        return
+    print(frame.to_string(index=False, na_rep="", max_colwidth=60))

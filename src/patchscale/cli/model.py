@@ -71,6 +71,34 @@ def predict(
     print(f"table: {out / 'predictions.csv'}")
 
 
+@app.command(epilog="Example:  patchscale convert adventurer_base.pth adventurer_base.safetensors")
+def convert(
+    source: Annotated[Path, typer.Argument(help="A released .pth file of Adventurer, DeiT, MAE or a timm ViT.")],
+    target: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
+    ema: Annotated[bool, typer.Option("--ema", help="Take the averaged weights.")] = False,
+    flip: Annotated[str, typer.Option(help="Adventurer's flip rule: released or paper.")] = "released",
+) -> None:
+    """Turn released weights into safetensors that carry their configuration; code in them is refused."""
+    from patchscale.models import convert as convert_weights
+
+    done = convert_weights(source, target, ema=ema, flip=flip)
+    print(f"{done.path}: {json.dumps(done.config)}")
+    print("\n".join(done.report.lines()))
+
+
+@app.command(epilog="Example:  patchscale export runs/mine/weights.safetensors model.onnx")
+def export(
+    weights: Annotated[Path, typer.Argument(help="A .safetensors file with a configuration.")],
+    target: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
+) -> None:
+    """Write a model as ONNX and compare its outputs with torch's."""
+    from patchscale.models import export_onnx, load_model
+
+    model, _ = load_model(weights)
+    difference = export_onnx(model, target)
+    print(f"{target}: outputs differ from torch's by {difference:.1e} of the largest")
+
+
 def _csv(rows: list[dict]) -> str:
     import io
 

@@ -80,6 +80,19 @@ def status(folder: Annotated[Path, typer.Argument(help="Run directory.")], as_js
     print_status(folder, as_json=as_json)
 
 
+@study_app.command(epilog="Example:  patchscale study watch runs/quickstart-tiny")
+def watch(
+    folder: Annotated[Path, typer.Argument(help="Run directory.")],
+    port: Annotated[int, typer.Option(help="Port to serve on.")] = 8321,
+    host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
+    allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Allow an address that others reach.")] = False,
+) -> None:
+    """Serve the live report of a running study, read-only, until Ctrl-C."""
+    from patchscale import report
+
+    report.watch(folder, port, host, allow_remote=allow_remote)
+
+
 @study_app.command("report", epilog="Example:  patchscale study report runs/quickstart-tiny --figures")
 def build_report(
     folders: Annotated[list[Path], typer.Argument(help="Run directories; several are merged into one page.")],

@@ -73,20 +73,30 @@ def find_folder(known: KnownSet, root: str | None) -> Path:
         if not folder.is_dir():
             raise InputError(f"{known.name}: the directory {root} does not exist (looked for {folder.absolute()})")
         return folder
-    named = os.environ.get("PATCHSCALE_DATA")
-    bases = ([Path(named)] if named else []) + [Path("data"), cache.cache_folder() / "downloads"]
-    candidates = [base / folder for base in bases for folder in known.folders] + [Path(place) for place in known.places]
-    for candidate in candidates:
-        if candidate.is_dir():
-            return candidate
+    local = local_folder(known)
+    if local is not None:
+        return local
     downloaded = _download(known)
     if downloaded is not None:
         return downloaded
+    named, bases = os.environ.get("PATCHSCALE_DATA"), _bases()
     raise InputError(
         f"{known.name} was not found: looked for {', '.join(known.folders)} in "
         f"{', '.join(str(base) for base in bases)}{''.join(f', and for {place}' for place in known.places)}"
         f"{'' if named else ' (PATCHSCALE_DATA is not set)'}; give its directory, or {known.how}"
     )
+
+
+def local_folder(known: KnownSet) -> Path | None:
+    """The first folder on this machine where a set by this name lies; nothing is downloaded."""
+    candidates = [base / folder for base in _bases() for folder in known.folders]
+    candidates += [Path(place) for place in known.places]
+    return next((candidate for candidate in candidates if candidate.is_dir()), None)
+
+
+def _bases() -> list[Path]:
+    named = os.environ.get("PATCHSCALE_DATA")
+    return [*([Path(named)] if named else []), Path("data"), cache.cache_folder() / "downloads"]
 
 
 def _download(known: KnownSet) -> Path | None:

@@ -51,9 +51,8 @@ def fit_laws(study: Study, table: pd.DataFrame, curves: pd.DataFrame) -> dict[st
         except InputError as error:
             notes.append(f"{form}: {error}")
     differences, crossings = [], []
-    if table[request.refinement].nunique() > 1:
-        pair = "random_seed" if "random_seed" in table.columns else None
-        differences = laws.paired_differences(table, by=request.refinement, group=group, pair=pair, y=request.y)
+    if len(set(table[request.refinement])) > 1:
+        differences = laws.paired_differences(table, by=request.refinement, group=group, y=request.y)
         crossings = laws.crossings(curves, by=request.refinement, group=group, x="train_flops", y=request.y)
     return {
         "study": study.name,

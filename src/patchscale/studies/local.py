@@ -58,13 +58,13 @@ class LocalLauncher:
         if not waiting:
             self.watch(set())
             return
-        nursery = self._start_nursery()
-        try:
-            self._feed(nursery, waiting)
-        finally:
-            assert nursery.stdin is not None
-            nursery.stdin.close()
-            nursery.wait()
+        with self._start_nursery() as nursery:
+            try:
+                self._feed(nursery, waiting)
+            finally:
+                assert nursery.stdin is not None
+                nursery.stdin.close()
+                nursery.wait()
         self.watch(set())
 
     def _feed(self, nursery: subprocess.Popen, waiting: list[str]) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from patchscale.errors import InputError
-from patchscale.studies.schema import Study, clear_errors
+from patchscale.studies.clear_errors import clear_errors
+from patchscale.studies.schema import KEYS, Study
 
 SCALES = ("tiny", "small", "paper")
 
@@ -60,7 +61,7 @@ def load_study(
         content["data"] = {"name": data}
     for setting in settings or []:
         apply_setting(content, setting)
-    with clear_errors(str(preset_or_file)):
+    with clear_errors(str(preset_or_file), KEYS):
         return Study.model_validate(content)
 
 

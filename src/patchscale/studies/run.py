@@ -16,6 +16,7 @@ from patchscale.studies.local import LocalLauncher, Sharing
 from patchscale.studies.provenance import provenance
 from patchscale.studies.run_directory import RunDirectory
 from patchscale.studies.schema import Study, Trial
+from patchscale.tokens import grid_size
 from patchscale.training import default_device, describe_device
 from patchscale.training.precision import fastest_precision
 
@@ -65,18 +66,23 @@ def run(
 
 
 def check(study: Study) -> None:
-    """Builds every different model on torch's meta device and looks the data up, so that mistakes show at once.
+    """Builds every different model on torch's meta device and reads the data, so that mistakes show at once.
 
     Raises:
         InputError: the first thing that does not fit.
     """
     from patchscale import models
 
+    trials = study.trials()
+    for trial in trials:
+        grid_size(trial.config.model.input_size, trial.config.model.patch_size)
     sizes = {}
-    for trial in study.trials():
+    for trial in trials:
         spec = trial.config.model
         if spec.input_size not in sizes:
-            sizes[spec.input_size] = len(load(trial.config.data, split="test", input_size=spec.input_size).classes)
+            for split in ("test", "train"):
+                images = load(trial.config.data, split=split, input_size=spec.input_size)
+            sizes[spec.input_size] = len(images.classes)
         with torch.device("meta"):
             models.create(
                 spec.name,

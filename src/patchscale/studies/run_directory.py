@@ -17,7 +17,8 @@ import yaml
 
 from patchscale.errors import InputError
 from patchscale.files import write_json, write_text
-from patchscale.studies.schema import Study, Trial, clear_errors
+from patchscale.studies.clear_errors import clear_errors
+from patchscale.studies.schema import KEYS, Study, Trial
 
 State = Literal["done", "running", "failed", "interrupted", "waiting"]
 
@@ -61,7 +62,7 @@ class RunDirectory:
         if not self.study_file.is_file():
             raise InputError(f"{self.path} is not a run directory: it has no study.yaml")
         about = yaml.safe_load(self.study_file.read_text())
-        with clear_errors(str(self.study_file)):
+        with clear_errors(str(self.study_file), KEYS):
             return Study.model_validate(about.pop("study")), about
 
     def trial_folder(self, trial_id: str) -> Path:

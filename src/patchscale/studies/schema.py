@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from patchscale.data import DataSpec
 from patchscale.errors import InputError
+from patchscale.studies.clear_errors import clear_errors
 from patchscale.tasks import ModelSpec
 from patchscale.training import Recipe, TrialConfig
 
@@ -133,23 +134,7 @@ class Study(BaseModel):
         return Trial(config=config, axes=point)
 
 
-class clear_errors:
-    """Turns pydantic's report into one line that names the key, the value and what is wrong."""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if not isinstance(error, ValidationError):
-            return
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise InputError(f"{self.where}: unknown key {key!r}; check its spelling") from error
-        value = "" if first["type"] == "missing" or not key else f" (value {first['input']!r:.80})"
-        message = first["msg"].removeprefix("Value error, ")
-        more = "" if error.error_count() == 1 else f"; {error.error_count() - 1} more problems after this one"
-        raise InputError(f"{self.where}: {key + ': ' if key else ''}{message}{value}{more}") from error
+KEYS = tuple(
+    name for part in (Study, TrialConfig, ModelSpec, Recipe, DataSpec, LawRequest) for name in part.model_fields
+)
+"""Every key that a study or trial file may hold, to suggest one for a mistyped one."""

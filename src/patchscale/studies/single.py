@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 
 from patchscale.errors import InputError
+from patchscale.studies.clear_errors import clear_errors
 from patchscale.studies.presets import apply_setting
-from patchscale.studies.schema import clear_errors
+from patchscale.studies.schema import KEYS
 from patchscale.training import Progress, Stopped, TrialConfig, default_device, train
 from patchscale.training.precision import fastest_precision
 
@@ -32,7 +33,7 @@ def load_trial(path: Path, settings: list[str]) -> TrialConfig:
         raise InputError(f"{path} holds {type(content).__name__}, not the keys of a trial")
     for setting in settings:
         apply_setting(content, setting)
-    with clear_errors(str(path)):
+    with clear_errors(str(path), KEYS):
         return TrialConfig.model_validate(content)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from patchscale.data import Augment, DataSpec, Mixing
 from patchscale.errors import InputError
+from patchscale.models.deit import Positions
 
 Autocast = Callable[[], AbstractContextManager]
 
@@ -30,7 +31,7 @@ class ModelSpec(BaseModel):
     """Side of a square patch in pixels; 1 makes every pixel a token."""
     input_size: tuple[int, int]
     """Height and width in pixels; one number means a square."""
-    positions: str = "learned"
+    positions: Positions = "learned"
     """`learned`, or `sincos` (fixed two-dimensional sine and cosine)."""
     drop_path: float = 0.0
     """Stochastic depth rate of the last block."""

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from patchscale.cost import Cost, ModelShape, estimate, shape_of
 from patchscale.tasks import ModelSpec
 
 
 def cost_of(spec: ModelSpec, num_classes: int) -> Cost:
-    """Parameters and FLOPs of `spec`; options such as `depth` or `embed_dim` change the counted shape."""
-    fields = {field.name for field in dataclasses.fields(ModelShape)}
-    changes = {name: value for name, value in spec.options.items() if name in fields}
-    shape = dataclasses.replace(shape_of(spec.name), **changes)
+    """Parameters and FLOPs of `spec`, its options counted in."""
+    shape = with_options(shape_of(spec.name), spec.options)
     return estimate(shape, input_size=spec.input_size, patch_size=spec.patch_size, num_classes=num_classes)
+
+
+def with_options(shape: ModelShape, options: dict[str, Any]) -> ModelShape:
+    """The shape that a model's constructor builds when `options` (such as `embed_dim` or `depth`) change it."""
+    ratio = options.get("mlp_ratio", shape.mlp_hidden / shape.embed_dim)
+    names = ("embed_dim", "depth", "num_heads", "headdim", "d_state", "d_conv", "expand")
+    shape = dataclasses.replace(shape, **{name: options[name] for name in names if name in options})
+    if shape.family == "deit":
+        derived = {"headdim": shape.embed_dim // shape.num_heads}
+    else:
+        derived = {"num_heads": shape.expand * shape.embed_dim // shape.headdim}
+    return dataclasses.replace(shape, mlp_hidden=int(ratio * shape.embed_dim), **derived)

@@ -13,7 +13,8 @@ from patchscale.training.recipe import Recipe
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW with decay on matrices only, and a learning rate per block where the recipe has `layer_decay`."""
-    exempt = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()
+    named = getattr(model, "no_weight_decay", None)
+    exempt = named() if named else set()
     if recipe.layer_decay is None:
         groups = param_groups_weight_decay(model, recipe.weight_decay, no_weight_decay_list=exempt)
     else:

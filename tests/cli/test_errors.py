@@ -1,0 +1,77 @@
+"""Bad input on the command line: one clear line, exit code 2, nothing written."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+
+def patchscale(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "patchscale", *map(str, words)], capture_output=True, text=True, cwd=cwd
+    )
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    for part in parts:
+        assert part in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--set", "axes.patch_size=[5]"], ["patch_size 5 does not divide image height 48", "use one of"]),
+        (["--set", "axes.model=[deit_pica_patch16]"], ["unknown model 'deit_pica_patch16'", "deit_pico_patch16"]),
+        (["--data", "no/such/images"], ["no/such/images"]),
+        (["--set", "recipe.learningrate=1"], ["unknown key 'recipe.learningrate'"]),
+        (["--launcher", "moon"], ["unknown launcher 'moon'"]),
+        (["--colour", "red"], ["--colour", "--help"]),
+    ],
+)
+def test_a_study_that_cannot_run_is_refused_before_anything_is_written(
+    tmp_path: Path, words: list[str], parts: list[str]
+) -> None:
+    assert_refused(patchscale("study", "run", "quickstart", "--out", tmp_path / "run", *words), *parts)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mistyped_key_in_a_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: mine\ntitel: My study\n")
+    assert_refused(patchscale("study", "run", file, cwd=tmp_path), "mine.yaml", "'titel'")
+
+
+def test_a_truncated_image_is_named(tmp_path: Path) -> None:
+    content = io.BytesIO()
+    Image.effect_noise((32, 32), 40).convert("RGB").save(content, "JPEG")
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            folder = tmp_path / "images" / split / name
+            folder.mkdir(parents=True)
+            (folder / "one.jpg").write_bytes(content.getvalue())
+    (tmp_path / "images" / "train" / "dog" / "two.jpg").write_bytes(content.getvalue()[:-200])
+    words = ["--data", tmp_path / "images", "--out", tmp_path / "run"]
+    assert_refused(patchscale("study", "run", "quickstart", *words), "dog/two.jpg")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_negative_loss_column_is_named(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("tokens,test_loss\n4,2.0\n16,1.5\n64,-1.2\n256,1.1\n")
+    assert_refused(patchscale("fit", tmp_path / "table.csv"), "test_loss", "-1.2")
+    assert_refused(patchscale("fit", tmp_path / "none.csv"), "no table at")
+    assert_refused(patchscale("fit", tmp_path / "table.csv", "--y", "loss"), "loss")
+
+
+def test_unknown_commands_and_weights_are_refused(tmp_path: Path) -> None:
+    assert_refused(patchscale("plann"), "plann")
+    assert_refused(patchscale("evaluate", tmp_path / "none.safetensors"), "no weights at")
+    (tmp_path / "bad.safetensors").write_bytes(b"not safetensors")
+    assert_refused(patchscale("evaluate", tmp_path / "bad.safetensors"), "bad.safetensors")

@@ -1,0 +1,120 @@
+"""A study run for real: trained, fitted, continued after SIGKILL, shared by two processes, honest about failures."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from patchscale.errors import InputError
+from patchscale.studies import RunDirectory, load_study, results, run
+
+SETTINGS = [
+    "recipe.steps=30",
+    "recipe.batch_size=32",
+    "recipe.warmup_steps=3",
+    "data.train_size=96",
+    "data.test_size=40",
+    "data.digit_size=8",
+    "axes.model=[deit_pico_patch16]",
+    "axes.patch_size=[16,8]",
+    "axes.input_size=[16]",
+]
+TIMES = ["seconds", "images_per_second", "peak_memory_bytes"]
+
+
+def study(*settings: str):
+    return load_study("quickstart", settings=[*SETTINGS, *settings])
+
+
+def command(out: Path) -> list[str]:
+    words = [word for setting in SETTINGS for word in ("--set", setting)]
+    return [sys.executable, "-m", "patchscale", "study", "run", "quickstart", "--out", str(out), *words]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "finished"
+    outcome = run(study(), out)
+    assert not outcome.failed
+    return out
+
+
+def test_a_run_leaves_table_laws_and_trials(finished: Path) -> None:
+    table = results(finished)
+    assert len(table) == 4
+    assert set(table["patch_size"]) == {16, 8}
+    assert set(table["tokens"]) == {1, 4}
+    assert table["trial"].is_unique
+    laws = json.loads((finished / "laws.json").read_text())
+    assert laws["differences"][0]["pairs"] == 2
+    assert laws["notes"], "two patch sizes are too few for a law, which must be said"
+    for trial in study().trials():
+        folder = finished / "trials" / trial.id
+        assert json.loads((folder / "config.json").read_text()) == trial.config.model_dump(mode="json")
+        assert (folder / "weights.safetensors").exists()
+        assert not (folder / "checkpoints" / "last.safetensors").exists()
+
+
+def test_finished_trials_are_not_run_again(finished: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.glob("trials/*/result.json")}
+    said = []
+    run(study(), finished, say=said.append)
+    assert "4 of 4 trials are finished" in said[0]
+    assert before == {path: path.stat().st_mtime_ns for path in finished.glob("trials/*/result.json")}
+
+
+def test_sigkill_and_the_same_command_give_the_same_table(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    process = subprocess.Popen(command(out), stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(out.glob("trials/*/result.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done_before = {path: path.stat().st_mtime_ns for path in out.glob("trials/*/result.json")}
+    assert 0 < len(done_before) < 4
+    subprocess.run(command(out), check=True, stdout=subprocess.DEVNULL)
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in done_before.items())
+    pd.testing.assert_frame_equal(results(out).drop(columns=TIMES), results(finished).drop(columns=TIMES))
+
+
+def test_two_processes_share_a_study(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "shared"
+    both = [subprocess.Popen(command(out), stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    pd.testing.assert_frame_equal(results(out).drop(columns=TIMES), results(finished).drop(columns=TIMES))
+
+
+def test_a_failing_trial_is_named_and_the_others_finish(tmp_path: Path) -> None:
+    outcome = run(study("axes.recipe.learning_rate=[0.003,1.0e30]", "recipe.clip_norm=null"), tmp_path / "run")
+    assert len(outcome.failed) == 4
+    assert all("at step" in reason and "lower the learning rate" in reason for reason in outcome.failed.values())
+    assert len(results(tmp_path / "run")) == 4
+    states = {trial.id: outcome.run.state(trial) for trial in outcome.study.trials()}
+    assert sorted(states.values()) == ["done"] * 4 + ["failed"] * 4
+
+
+def test_bad_input_starts_nothing(tmp_path: Path) -> None:
+    for setting, message in [
+        ("axes.patch_size=[5]", "patch_size 5 does not divide image height 16; use one of 1, 2, 4, 8, 16"),
+        ("axes.model=[deit_picco_patch16]", "unknown model 'deit_picco_patch16'"),
+        ("data.name=no/such/folder", "no/such/folder"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            run(study(setting), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_is_no_run_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is not a run directory: it has no study\.yaml"):
+        RunDirectory(tmp_path).read_study()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write to"):
+        run(study(), tmp_path / "file")

@@ -1,0 +1,96 @@
+"""Studies as data: presets resolve at every scale, the grid is what the axes say, mistakes are one clear line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from patchscale.errors import InputError
+from patchscale.studies import load_study, preset_names
+
+STUDY = {
+    "name": "mine",
+    "title": "My study",
+    "data": {"name": "digits_in_clutter"},
+    "recipe": {"steps": 4},
+    "axes": {
+        "model": ["deit_pico_patch16", "adventurer_pico_patch16"],
+        "patch_size": [8, 4],
+        "input_size": [16, [16, 24]],
+        "random_seed": [0, 1],
+        "recipe.learning_rate": [0.001, 0.003],
+    },
+    "skip": [{"model": "deit_pico_patch16", "patch_size": [4]}],
+}
+
+
+def write(tmp_path: Path, **changes) -> str:
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(STUDY | changes))
+    return str(file)
+
+
+@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("scale", ["tiny", "small", "paper"])
+def test_every_preset_resolves_at_every_scale(name: str, scale: str) -> None:
+    study = load_study(name, scale=scale)
+    assert study.scale == scale
+    assert len({trial.id for trial in study.trials()}) == len(study.trials()) > 1
+
+
+def test_the_grid_is_the_product_of_the_axes_less_what_is_skipped(tmp_path: Path) -> None:
+    study = load_study(write(tmp_path))
+    trials = study.trials()
+    assert len(trials) == 2 * 2 * 2 * 2 * 2 - 8
+    assert {trial.config.recipe.learning_rate for trial in trials} == {0.001, 0.003}
+    assert {trial.config.model.input_size for trial in trials} == {(16, 16), (16, 24)}
+    assert not [t for t in trials if t.axes["model"] == "deit_pico_patch16" and t.axes["patch_size"] == 4]
+    assert len({trial.id for trial in trials}) == len(trials)
+
+
+def test_settings_replace_single_keys() -> None:
+    settings = ["recipe.steps=7", "axes.patch_size=[12]", "axes.recipe.learning_rate=[0.1,0.2]", "data.train_size=99"]
+    study = load_study("quickstart", settings=settings)
+    assert (study.recipe.steps, study.axes["patch_size"], study.data.train_size) == (7, [12], 99)
+    assert {trial.config.recipe.learning_rate for trial in study.trials()} == {0.1, 0.2}
+    assert load_study("quickstart", settings=["recipe.epochs=2"]).recipe.steps is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recipe": {"stepz": 4}}, "unknown key 'recipe.stepz'; did you mean 'steps'?"),
+        ({"axis": {}}, "unknown key 'axis'; did you mean 'axes'?"),
+        ({"recipe": {"steps": 4, "epochs": 1}}, "recipe: give either steps or epochs"),
+        ({"recipe": {"augment": {"flip": 1}}}, "unknown key 'recipe.augment.flip'; check its spelling"),
+        ({"title": None}, "title: Input should be a valid string (value None)"),
+        ({"recipe": {"steps": 0}}, "recipe.steps: Input should be greater than 0 (value 0)"),
+        ({"axes": STUDY["axes"] | {"patchsize": [4]}}, "unknown axis 'patchsize'; use model, patch_size"),
+        ({"axes": STUDY["axes"] | {"patch_size": []}}, "axis 'patch_size' has no values"),
+        ({"axes": STUDY["axes"] | {"patch_size": [4, 4]}}, "lists a value twice"),
+        ({"axes": {"model": ["deit_pico_patch16"]}}, "axis 'patch_size' is missing"),
+        ({"skip": [{"width": 3}]}, "skip names ['width'], which are not axes"),
+        ({"task": "telepathy"}, "task: Input should be 'classification' (value 'telepathy')"),
+    ],
+)
+def test_mistakes_in_a_study_are_one_clear_line(tmp_path: Path, changes: dict, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_study(write(tmp_path, **changes)).trials()
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_names_get_close_matches(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="did you mean quickstart"):
+        load_study("quikstart")
+    with pytest.raises(InputError, match="no scale 'huge'; use one of tiny, small, paper"):
+        load_study("quickstart", scale="huge")
+    with pytest.raises(InputError, match="no study file at"):
+        load_study(str(tmp_path / "none.yaml"))
+    with pytest.raises(InputError, match="is not key=value"):
+        load_study("quickstart", settings=["recipe.steps"])
+    (tmp_path / "broken.yaml").write_text("name: [")
+    with pytest.raises(InputError, match=r"broken\.yaml is not valid YAML at line"):
+        load_study(str(tmp_path / "broken.yaml"))
