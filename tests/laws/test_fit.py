@@ -7,6 +7,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from patchscale import laws
 from patchscale.errors import InputError
@@ -161,3 +163,23 @@ def test_too_few_points_in_one_group_names_the_group():
     table = table_of(floor_law, [4, 16, 64, 256]).assign(model=["a", "a", "a", "b"])
     with pytest.raises(InputError, match="model=b"):
         laws.fit(table, group="model")
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.floats(0.01, 100), st.floats(0.01, 1e6))
+def test_units_of_x_and_y_change_only_what_they_must(y_unit, x_unit):
+    table = table_of(floor_law, [4, 16, 64, 256, 1024], noise=0.01, seeds=2)
+    scaled = pd.DataFrame({"tokens": table.tokens * x_unit, "test_loss": table.test_loss * y_unit})
+    (one,), (two,) = (laws.fit(t, bootstrap=0, held_out=False, starts=64, polish=4) for t in (table, scaled))
+    for name in ("value", "low", "high"):
+        assert getattr(two.params["exponent"], name) == pytest.approx(getattr(one.params["exponent"], name), rel=1e-3)
+        assert getattr(two.params["floor"], name) == pytest.approx(
+            getattr(one.params["floor"], name) * y_unit, rel=1e-3
+        )
+
+
+def test_wrong_form_is_said_to_be_wrong():
+    table = table_of(lambda x: 0.8 + 2.0 * x**-0.9, [4, 16, 64, 256, 1024], noise=0.002, seeds=3)
+    (law,) = laws.fit(table, form="power")
+    assert law.checks["lack_of_fit_p"] < 1e-4
+    assert "wrong form" in law.sentence

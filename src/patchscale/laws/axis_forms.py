@@ -83,7 +83,7 @@ register(
         "power", _power, ("x",),
         (_scale(), Parameter("exponent", "slope in log-log", low=-20.0, high=20.0, search=(-1.0, 2.0))),
         linear=("scale",), formula="{scale} * {x}^-{exponent}",
-        source="Kaplan et al. 2001.08361 eq. 1; patchification fig. 1", domain="x > 0; falls (or rises) for ever",
+        source="Kaplan et al. 2001.08361 eq. 1.1; patchification fig. 1", domain="x > 0; falls (or rises) for ever",
     )
 )  # fmt: skip
 register(
@@ -108,7 +108,7 @@ register(
          Parameter("shift", "saturation at small x", low=0.0, search=(-0.3, 0.9), search_axis=0,
                    zero_means="the data show no saturation at small x")),
         linear=("floor", "scale"), formula="{floor} + {scale} * ({x} + {shift})^-{exponent}",
-        source="Zhai et al. 2106.04560 eq. 1 (double saturation)", domain="x > 0; losses that saturate at both ends",
+        source="Zhai et al. 2106.04560 (double saturation)", domain="x > 0; losses that saturate at both ends",
     )
 )  # fmt: skip
 register(

@@ -106,7 +106,7 @@ register(
         "multiplicative", _multiplicative, ("first", "second"),
         (_floor(), _scale("scale"), _exponent("exponent_1"), _exponent("exponent_2")), linear=("floor", "scale"),
         formula="{floor} + {scale} * {first}^-{exponent_1} * {second}^-{exponent_2}",
-        source="Li et al. 2411.03312 eq. 1 (vision tokens and language model size)", domain="axes > 0",
+        source="Li et al. 2411.03312 (vision tokens and language model size)", domain="axes > 0",
     )
 )  # fmt: skip
 register(
@@ -135,6 +135,6 @@ register(
         linear=("floor", "scale", "growth_scale", "rest"),
         formula="{floor} + {scale} * {shape}^-{exponent} + ({growth_scale} * {shape}^{growth} + {rest})"
         " * {samples}^-{decay}",
-        source="Alabdulmohsin et al. 2305.13035 eq. 1 (SoViT)", domain="shape has an optimum that grows with samples",
+        source="Alabdulmohsin et al. 2305.13035 (SoViT)", domain="shape has an optimum that grows with samples",
     )
 )  # fmt: skip

@@ -157,6 +157,8 @@ class Law:
         text = f"{where}{self.formula}, from {self.points} points; {'; '.join(parts)}"
         if self.held_out:
             text += f"; {self.held_out['sentence']}"
+        for finding in self.checks["words"]:
+            text += f"; {finding}"
         if self.starts["agree"] < 2 <= self.starts["tried"]:
             text += "; only one of the starts reached this fit, so a better one may exist"
         return text + "."

@@ -99,7 +99,7 @@ register(
         linear=("E", "A", "B"), linear_start=_without_excess,
         formula="{E} + {A} * N'^-{alpha} + {B} * D'^-{beta} with N' of {params}, D' of {samples} and {unique}, "
         "R*_D {repeat_samples}, R*_N {repeat_params}",
-        source="Muennighoff et al. 2305.16264 eqs. 5, 6", domain="the whole set repeated; cannot rise with repeats",
+        source="Muennighoff et al. 2305.16264", domain="the whole set repeated; cannot rise with repeats",
     )
 )  # fmt: skip
 register(

@@ -59,6 +59,6 @@ register(
          Parameter("n_b", "tokens where growth turns from sqrt to linear", low=0.0, log=True, search=(0.05, 1e4)),
          Parameter("beta", "power of the hidden distance", low=-20.0, high=20.0, search=(-0.5, 2.0))),
         linear=("c",), formula="{c} * ({x} * ({x} + {n_b}) / (1 + {n_b}))^({beta} / 2)",
-        source="2412.18387 (JMLR 26(253)), theorem and eq. of alpha(n)", domain="n >= 1; always convex in log-log",
+        source="2412.18387 (JMLR 26(253)), its alpha(n) in closed form", domain="n >= 1; always convex in log-log",
     )
 )  # fmt: skip
