@@ -42,7 +42,7 @@ def test_verdict_names_the_best_and_the_unsettled():
     assert "2 of 4 learning curves were still falling by more than 2 %" in text
     assert falling_sentences(FINISHED) == ["patch size 8, by 3.0 to 5.0 % over the last doubling of samples."]
     settled = FINISHED.assign(loss_drop_last_doubling=0.0)
-    assert "All learning curves had settled" in verdict(settled, [], "study")
+    assert "No learning curve fell by more than 2 %" in verdict(settled, [], "study")
     unknown = FINISHED.assign(loss_drop_last_doubling=np.nan)
     assert "long enough to say" in verdict(unknown, [], "study")
 

@@ -128,10 +128,10 @@ def _best(results: pd.DataFrame, y: str) -> str:
 
 def _unsettled(results: pd.DataFrame) -> str:
     if DROP not in results or not results[DROP].notna().to_numpy().any():
-        return "No learning curve is long enough to say whether training had settled."
+        return "No learning curve is long enough to say whether its loss was still falling."
     count = len(falling(results))
     if not count:
-        return "All learning curves had settled when training ended."
+        return f"No learning curve fell by more than {100 * STILL_FALLING:.0f} % over the last doubling of samples."
     curves = plural(len(results), "learning curve")
     many = "All" if count == len(results) > 1 else f"{count} of"
     verb = "was" if count == 1 else "were"
