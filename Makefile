@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := OMP_NUM_THREADS=1 $(BIN)
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow test-browser lint bench clean
 
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -19,9 +19,13 @@ test: .venv/installed
 test-slow: .venv/installed
 	$(RUN)/pytest -q -m slow
 
+test-browser: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[browser]"
+	$(RUN)/pytest -q -m browser
+
 lint: .venv/installed
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/pyright
 
 bench: .venv/installed

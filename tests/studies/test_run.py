@@ -26,7 +26,8 @@ SETTINGS = [
     "axes.patch_size=[16,8]",
     "axes.input_size=[16]",
 ]
-TIMES = ["seconds", "images_per_second", "peak_memory_bytes"]
+TIMES = ["seconds", "images_per_second", "peak_memory_bytes", "commit"]
+"""What may differ between two runs of the same study; the commit only when someone commits in between."""
 
 
 def study(*settings: str):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.training.trials import small_trial
 
 from patchscale.models import create
 from patchscale.tasks import ModelSpec
@@ -16,6 +15,7 @@ from patchscale.training.costs import cost_of
 from patchscale.training.loop import make_task
 from patchscale.training.result import drop_over_last_doubling
 from patchscale.training.use import evaluate_weights
+from tests.training.trials import small_trial
 
 
 def test_learning_lowers_the_loss_and_the_record_is_complete(tmp_path: Path) -> None:

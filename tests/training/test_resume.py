@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.training.trials import small_trial, without_time
 
 from patchscale.errors import InputError
 from patchscale.training import Stopped, read_metrics, train
+from tests.training.trials import small_trial, without_time
 
 KILLED = """
 import os, signal, sys

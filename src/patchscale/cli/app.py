@@ -48,11 +48,12 @@ def main() -> None:
         hint = f" (see {context.command_path if context else 'patchscale'} --help)"
         code = _refuse(str(error) + (hint if isinstance(error, UsageError) else ""))
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("stopped; the same command continues", err=True)
         code = INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         code = 0
+    if code == INTERRUPTED:
+        typer.echo("stopped; the same command continues", err=True)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -1,0 +1,119 @@
+"""The commands, as a user types them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.cli.test_errors import patchscale
+
+
+def ok(*words: str | Path) -> str:
+    done = patchscale(*words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained trial on two colours of images in folders."""
+    folder = tmp_path_factory.mktemp("colours")
+    for split, count in (("train", 24), ("val", 6)):
+        for name, colour in (("blue", (40, 60, 200)), ("red", (200, 60, 40))):
+            (folder / split / name).mkdir(parents=True)
+            for index in range(count):
+                noise = Image.effect_noise((20, 20), 30).convert("RGB")
+                image = Image.blend(noise, Image.new("RGB", (20, 20), colour), 0.6)
+                image.save(folder / split / name / f"{index}.png")
+    config = {
+        "model": {"name": "deit_pico_patch16", "patch_size": 8, "input_size": 16, "options": {"depth": 1}},
+        "data": {"name": str(folder)},
+        "recipe": {"steps": 30, "batch_size": 16, "learning_rate": 0.003, "precision": "float32"},
+    }
+    file = folder / "trial.yaml"
+    file.write_text(json.dumps(config))
+    ok("train", file, "--out", folder / "trial")
+    return folder
+
+
+def test_training_evaluating_and_predicting(trial: Path, tmp_path: Path) -> None:
+    weights = trial / "trial" / "weights.safetensors"
+    scores = json.loads(ok("evaluate", weights, "--json"))
+    assert scores["top1"] == 1.0
+    images = trial / "val"
+    printed = ok("predict", images / "red", images / "blue" / "0.png", "--weights", weights, "--out", tmp_path)
+    assert "red" in printed
+    with (tmp_path / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    best = {row["image"]: row["class"] for row in rows if row["rank"] == "1"}
+    assert len(best) == 7
+    assert all(Path(image).parent.name == name for image, name in best.items())
+    assert sum(float(row["probability"]) for row in rows) == pytest.approx(7)
+
+
+def test_the_same_command_continues_and_another_trial_is_refused(trial: Path) -> None:
+    before = (trial / "trial" / "result.json").read_text()
+    row = json.loads(ok("train", trial / "trial" / "config.json", "--out", trial / "trial", "--json"))
+    assert row["test_loss"] == json.loads(before)["test_loss"]
+    done = patchscale("train", trial / "trial.yaml", "--set", "random_seed=5", "--out", trial / "trial")
+    assert done.returncode == 2
+    assert "holds another trial" in done.stderr
+
+
+def test_dry_runs_train_nothing(trial: Path, tmp_path: Path) -> None:
+    resolved = json.loads(ok("train", trial / "trial.yaml", "--dry-run", "--set", "recipe.steps=9"))
+    assert resolved["recipe"]["steps"] == 9
+    out = tmp_path / "run"
+    plan = json.loads(ok("study", "run", "patchification", "--scale", "paper", "--dry-run", "--json", "--out", out))
+    assert not out.exists()
+    tokens = {(row["model"], row["input_size"], row["patch_size"]): row["tokens"] for row in plan["trials"]}
+    assert tokens["adventurer_base_patch16", 224, 1] == 50_176
+    assert ("deit_base_patch16", 224, 16) not in tokens
+
+
+def test_ctrl_c_keeps_what_was_done(tmp_path: Path) -> None:
+    words = "study run quickstart --out run --set recipe.steps=4000 --set data.train_size=64 --set data.test_size=20"
+    command = [sys.executable, "-m", "patchscale", *words.split()]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("run/trials/*/metrics.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command continues" in errors
+    assert list(tmp_path.glob("run/trials/*/checkpoints/last.safetensors"))
+    status = json.loads(ok("study", "status", tmp_path / "run", "--json"))
+    assert "interrupted" in {row["state"] for row in status["trials"]}
+    assert "running" not in {row["state"] for row in status["trials"]}
+
+
+def test_numbers_as_json() -> None:
+    rows = json.loads(ok("cost", "--model", "adventurer_base_patch16", "--patches", "16,1", "--json"))
+    assert [row["tokens"] for row in rows] == [196, 50_176]
+    assert rows[0]["params"] == pytest.approx(98.66e6, rel=1e-3)
+    assert len(json.loads(ok("published", "1", "--json"))) == 24
+    assert {row["name"] for row in json.loads(ok("study", "list", "--json"))} >= {"quickstart", "patchification"}
+    assert "patch_size:" in ok("study", "show", "quickstart")
+
+
+def test_fit_reads_any_table(tmp_path: Path) -> None:
+    lines = [
+        f"{size},{n},{0.5 + 2 * n**-0.5 + shift}"
+        for size, shift in (("s", 0), ("b", -0.1))
+        for n in (4, 16, 64, 256, 1024)
+    ]
+    (tmp_path / "mine.csv").write_text("\n".join(["size,n,error", *lines]) + "\n")
+    laws = json.loads(ok("fit", tmp_path / "mine.csv", "--x", "n", "--y", "error", "--group", "size", "--json"))
+    floors = {law["group"]["size"]: law["params"]["floor"]["value"] for law in laws}
+    assert floors == pytest.approx({"s": 0.5, "b": 0.4}, rel=1e-4)
+    assert "size=s" in ok("fit", tmp_path / "mine.csv", "--x", "n", "--y", "error", "--group", "size")

@@ -1,0 +1,54 @@
+"""The command line is a contract: commands and options change only together with this table."""
+
+from __future__ import annotations
+
+import pytest
+import typer
+
+from patchscale.cli import app
+
+COMMANDS = {
+    "study list": "--json",
+    "study show": "preset",
+    "study run": ("preset_or_file --scale --data --out --set --launcher --workers --dry-run --json"),
+    "study status": "folder --json",
+    "study watch": "folder --port --host --allow-remote",
+    "study report": "folders --out --figures",
+    "train": "config --out --set --dry-run --json",
+    "evaluate": "weights --data --json",
+    "predict": "images --weights --out --top --json",
+    "convert": "source target --ema --flip",
+    "export": "weights target",
+    "fit": "table --x --y --group --form --confidence --json",
+    "published": "table --claims --laws --json",
+    "cost": "--model --input --patches --json",
+    "plan": (
+        "--device --data-size --gpus --budget-hours --budget-money --budget-flops --price-per-hour --memory --target "
+        "--table --top --json"
+    ),
+    "doctor": "--json",
+}
+
+
+def commands() -> dict[str, object]:
+    found = {}
+    group = typer.main.get_command(app)
+    for name, command in group.commands.items():
+        nested = getattr(command, "commands", None)
+        found |= {f"{name} {inner}": part for inner, part in nested.items()} if nested else {name: command}
+    return found
+
+
+def test_commands_and_options_are_the_frozen_ones() -> None:
+    found = {
+        name: {parameter.opts[0] for parameter in command.params if parameter.name != "help"}
+        for name, command in commands().items()
+    }
+    assert found == {name: set(words.split()) for name, words in COMMANDS.items()}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_help_has_a_sentence_and_an_example(name: str) -> None:
+    command = commands()[name]
+    assert command.help
+    assert command.epilog.startswith(f"Example:  patchscale {name}")
