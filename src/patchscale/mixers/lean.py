@@ -57,7 +57,8 @@ def tile_rows(channels: int, device: torch.device) -> int:
 def tiles(batch: int, length: int, chunk: int, rows: int, device: torch.device):
     """Images per tile, and the (start, chunks, chunk length) cuts of the sequence."""
     if length * 2 > rows:
-        return 1 if device.type == "cpu" else batch, slabs(length, chunk, max(1, rows // chunk))
+        together = 1 if device.type == "cpu" else batch
+        return together, slabs(length, chunk, max(1, rows // (chunk * together)))
     groups = -(-batch * length // rows)
     return -(-batch // groups), slabs(length, chunk, -(-length // chunk))
 

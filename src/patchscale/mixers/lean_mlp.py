@@ -15,10 +15,10 @@ from patchscale.mixers.lean import norm_backward, row_factor, tile_rows
 def run_mlp(x, out, scale, norm, w1, b1, w2, b2, w3, b3, eps: float, compute: torch.dtype) -> Tensor:
     """Writes x + scale * swiglu(norm(x)) to `out`, which may be x itself, and returns it."""
     w, b = _gate_weights(norm, w1, b1, w2, b2, compute)
-    w3c, b3c = w3.to(compute), b3.to(compute)
+    w3c, b3c, f = w3.to(compute), b3.to(compute), torch.promote_types(b3.dtype, torch.float32)
     flat, flat_out, factors = _flat(x), out.view(-1, x.shape[-1]), _row_scale(scale, x)
     for rows in _row_slices(flat, w1.shape[0]):
-        part = flat[rows].to(b3.dtype)
+        part = flat[rows].to(f)
         unit = part * row_factor(part, eps)
         h1, h2 = torch.addmm(b, unit.to(compute), w.t()).chunk(2, -1)
         y = torch.addmm(b3c, F.silu(h1).mul_(h2), w3c.t()).to(part.dtype)
@@ -46,11 +46,11 @@ class LeanMlp(torch.autograd.Function):
     @staticmethod
     def backward(ctx, d_out):
         x, scale, norm, w1, b1, w2, b2, w3, b3 = ctx.saved_tensors
-        eps, compute, f = ctx.eps, ctx.compute, b3.dtype
+        eps, compute, f = ctx.eps, ctx.compute, torch.promote_types(b3.dtype, torch.float32)
         w, b = _gate_weights(norm, w1, b1, w2, b2, compute)
         w3c = w3.to(compute)
         dw, db = torch.zeros_like(w, dtype=f), torch.zeros_like(b, dtype=f)
-        dw3, db3 = torch.zeros_like(w3), torch.zeros_like(b3)
+        dw3, db3 = torch.zeros_like(w3, dtype=f), torch.zeros_like(b3, dtype=f)
         dx = torch.empty_like(x, memory_format=torch.contiguous_format)
         flat, flat_d, flat_dx, factors = _flat(x), _flat(d_out), dx.view(-1, x.shape[-1]), _row_scale(scale, x)
         d_rows = torch.empty_like(flat[:, :1]) if ctx.needs_input_grad[1] else None
@@ -81,7 +81,8 @@ class LeanMlp(torch.autograd.Function):
         dw1, dw2 = (dw * norm).chunk(2)
         d_norm = (dw * whole).sum(0)
         db1, db2 = db.chunk(2)
-        return dx, d_scale, d_norm, dw1, db1, dw2, db2, dw3, db3, None, None
+        grads = (t.to(w3.dtype) for t in (d_norm, dw1, db1, dw2, db2, dw3, db3))
+        return dx, d_scale, *grads, None, None
 
 
 def _gate_weights(norm, w1, b1, w2, b2, compute) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from patchscale.errors import InputError
+from patchscale.mixers.backends import BACKENDS
 from patchscale.mixers.conv import causal_conv_silu
 from patchscale.mixers.norms import RMSNorm, gated_rms_norm
 from patchscale.mixers.ssd import ssd
@@ -27,7 +28,7 @@ class Mamba2(nn.Module):
         chunk_size, backend: passed to `ssd`.
 
     Raises:
-        InputError: the inner width is not a multiple of the head width.
+        InputError: the inner width is not a multiple of the head width, or an unknown backend.
     """
 
     def __init__(
@@ -51,6 +52,8 @@ class Mamba2(nn.Module):
                 f"embed_dim {dim} gives an inner width of {inner}, not a multiple of headdim {headdim}; "
                 f"use a multiple of {headdim // math.gcd(expand, headdim)}"
             )
+        if backend != "auto" and backend not in BACKENDS:
+            raise InputError(f"unknown SSD backend {backend!r}; use auto or one of {', '.join(BACKENDS)}")
         self.dim, self.d_inner, self.d_state, self.headdim = dim, inner, d_state, headdim
         self.num_heads = heads = inner // headdim
         self.chunk_size, self.backend = chunk_size, backend

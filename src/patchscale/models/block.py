@@ -23,8 +23,8 @@ class AdventurerBlock(nn.Module):
     """Norm, optional flip, heading average, causal mixer, residual; norm, SwiGLU, residual.
 
     `lean` (default) computes each half by `LeanMixer` and `LeanMlp`: tiles that stay in cache, next to nothing kept
-    for the backward pass. It applies on a CPU with the `torch` backend, outside export and compilation; elsewhere,
-    and with `lean = False`, the plain formula runs.
+    for the backward pass. It applies where the SSD backend is `torch` (the default but on an NVIDIA GPU), outside
+    export and compilation; elsewhere, and with `lean = False`, the plain formula runs.
     """
 
     def __init__(self, dim: int, mlp_hidden: int, flip: bool, drop_path: float, mixer: dict[str, Any], **dd):
@@ -49,13 +49,9 @@ class AdventurerBlock(nn.Module):
 
     def runs_lean(self, x: Tensor) -> bool:
         """Whether the tiled form will run for this input."""
-        traced = torch.compiler.is_compiling() or torch.compiler.is_exporting() or x.is_meta
-        return (
-            self.lean
-            and not traced
-            and x.device.type == "cpu"
-            and resolve_backend(self.mixer.backend, x.device) == "torch"
-        )
+        if not self.lean or torch.compiler.is_compiling() or torch.compiler.is_exporting() or x.is_meta:
+            return False
+        return resolve_backend(self.mixer.backend, x.device) == "torch"
 
     def _keep(self, x: Tensor) -> Tensor | None:
         """Stochastic depth's factor per image [B, 1, 1], drawn as timm's DropPath draws it."""
