@@ -14,7 +14,7 @@ demo: .venv/installed
 	$(BIN)/patchscale study run quickstart --out runs/demo
 
 test: .venv/installed
-	$(RUN)/pytest -q -m "not slow and not gpu and not slurm and not browser"
+	$(RUN)/pytest -q -n auto --dist loadfile -m "not slow and not gpu and not slurm and not browser"
 
 test-slow: .venv/installed
 	$(RUN)/pytest -q -m slow

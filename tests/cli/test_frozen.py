@@ -19,9 +19,9 @@ COMMANDS = {
     "predict": "images --weights --out --top --json",
     "convert": "source target --ema --flip",
     "export": "weights target",
-    "fit": "table --x --y --group --form --confidence --json",
+    "fit": "table --x --y --group --form --confidence --bound --bootstrap --compare --json",
     "published": "table --claims --laws --json",
-    "cost": "--model --input --patches --json",
+    "cost": "--model --input --patches --device --recompute --calibrate --json",
     "plan": (
         "--device --data-size --gpus --budget-hours --budget-money --budget-flops --price-per-hour --memory --target "
         "--table --top --json"

@@ -4,37 +4,102 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from patchscale.cli.app import app
 
+if TYPE_CHECKING:
+    from patchscale.cost import Device
 
-@app.command(epilog="Example:  patchscale cost --model adventurer_base_patch16 --input 224 --patches 16,8,4,2,1")
+BATCH = 64
+"""Images of the update whose time is predicted."""
+
+
+@app.command(
+    epilog="Example:  patchscale cost --model adventurer_base_patch16 --input 224 --patches 16,8,4,2,1 --device a100"
+)
 def cost(
-    model: Annotated[str, typer.Option(help="A model of the registry.")],
+    model: Annotated[str | None, typer.Option(help="A model of the registry.")] = None,
     input_size: Annotated[str, typer.Option("--input", help="Pixels: 224, or 160x224 (height x width).")] = "224",
     patches: Annotated[str, typer.Option(help="Patch sizes, with commas.")] = "16,8,4,2,1",
+    device: Annotated[
+        str | None, typer.Option(help="Also training time there: a100, h100, cpu, or a JSON file.")
+    ] = None,
+    recompute: Annotated[bool, typer.Option("--recompute", help="Count memory with recomputed blocks.")] = False,
+    calibrate: Annotated[Path | None, typer.Option(help="Measure this machine (a minute) into this JSON file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Tokens, parameters and FLOPs per image at each patch size."""
-    from patchscale.cost import estimate
+    """Tokens, parameters, FLOPs, memory and training time at each patch size."""
+    from patchscale.errors import InputError
 
+    if calibrate is not None:
+        _calibrate(calibrate, as_json)
+        return
+    if model is None:
+        raise InputError("give --model, such as adventurer_base_patch16, or --calibrate FILE")
     size = parse_size(input_size)
-    rows = []
-    for patch in parse_integers(patches, "--patches"):
-        each = estimate(model, input_size=size, patch_size=patch)
-        rows.append({"patch_size": patch, **each.to_dict()})
+    where = read_device(device) if device else None
+    rows = [_cost_row(model, size, patch, where, recompute) for patch in parse_integers(patches, "--patches")]
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    print(f"{model} at {size[0]}x{size[1]}, a multiply-add counted as 2 FLOPs")
-    print(f"{'patch':>6} {'tokens':>8} {'params (M)':>11} {'no positions':>13} {'GFLOPs/image':>13}")
+    print(f"{model} at {size[0]}x{size[1]}; a multiply-add is 2 FLOPs; activations of one training image")
+    times = f" {'images/s':>9}" if where else ""
+    print(
+        f"{'patch':>6} {'tokens':>8} {'params M':>9} {'without positions':>18} {'GFLOPs':>10} {'memory MB':>10}{times}"
+    )
     for row in rows:
-        params, bare = row["params"] / 1e6, row["params_without_positions"] / 1e6
-        flops = row["flops_forward"] / 1e9
-        print(f"{row['patch_size']:>6} {row['tokens']:>8} {params:>11.2f} {bare:>13.2f} {flops:>13.2f}")
+        line = f"{row['patch_size']:>6} {row['tokens']:>8} {row['params'] / 1e6:>9.2f}"
+        line += f" {row['params_without_positions'] / 1e6:>18.2f} {row['flops_forward'] / 1e9:>10.2f}"
+        line += f" {row['activation_bytes'] / 1e6:>10.0f}"
+        print(line + (f" {row['images_per_second']:>9.3g}" if where else ""))
+    if where:
+        print(f"{where.title}: predicted, {where.precision}; {where.source}")
+
+
+def _cost_row(model: str, size: tuple[int, int], patch: int, where: Device | None, recompute: bool) -> dict[str, Any]:
+    """Counts of one patch size, and the predicted training rate on a device."""
+    from patchscale.cost import activation_memory, estimate, step_time
+
+    each = estimate(model, input_size=size, patch_size=patch)
+    cpu = where is not None and where.is_cpu
+    kept = activation_memory(each, precision=where.precision if where else "bfloat16", recompute=recompute, cpu=cpu)
+    row = {**each.to_dict(), "activation_bytes": kept.kept}
+    if where is not None:
+        row["images_per_second"] = BATCH / step_time(each, where, batch_size=BATCH, recompute=recompute).step
+    return row
+
+
+def read_device(name: str) -> Device:
+    """A known device by name, or one that `--calibrate` wrote.
+
+    Raises:
+        InputError: neither.
+    """
+    from patchscale.cost import Device, device_of
+    from patchscale.errors import InputError
+
+    if not name.endswith(".json"):
+        return device_of(name)
+    try:
+        return Device(**json.loads(Path(name).read_text()))
+    except (OSError, TypeError, ValueError) as error:
+        raise InputError(f"{name} is not a device that `patchscale cost --calibrate` wrote ({error})") from error
+
+
+def _calibrate(target: Path, as_json: bool) -> None:
+    from patchscale.files import write_json
+    from patchscale.studies.calibrate import calibrate
+
+    device = calibrate().to_dict()
+    write_json(target, device)
+    if as_json:
+        print(json.dumps(device, indent=2))
+        return
+    rates = ", ".join(f"{rate / 1e12:.2f} TFLOP/s {name}" for name, rate in device["peak_flops"].items())
+    print(f"{device['title']}: {rates}, {device['bandwidth'] / 1e9:.1f} GB/s; use it as --device {target}")
 
 
 @app.command(epilog="Example:  patchscale plan --device h100 --gpus 8 --budget-hours 48 --data-size 1281167")
@@ -56,7 +121,7 @@ def plan(
     from patchscale import cost as room
 
     found = room.plan(
-        device,
+        read_device(device),
         data_size=data_size,
         gpus=gpus,
         budget_hours=budget_hours,

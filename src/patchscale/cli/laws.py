@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from patchscale.cli.app import app
+
+if TYPE_CHECKING:
+    from patchscale.laws import Law
 
 
 @app.command(epilog="Example:  patchscale fit results.csv --x tokens --y test_loss --group model --form power_floor")
@@ -19,6 +22,9 @@ def fit(
     group: Annotated[str | None, typer.Option(help="One law per value of these columns, with commas.")] = None,
     form: Annotated[str, typer.Option(help="The law's form.")] = "power_floor",
     confidence: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.9,
+    bound: Annotated[float | None, typer.Option(help="Upper end of a score (1 or 100): fits bound - y.")] = None,
+    bootstrap: Annotated[int, typer.Option(help="Bootstrap draws printed beside the intervals.")] = 200,
+    compare: Annotated[str | None, typer.Option(help="Compare these forms (with commas) instead.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Fit a law with honest uncertainty to a CSV table."""
@@ -33,27 +39,40 @@ def fit(
         frame = pd.read_csv(table)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{table} is not a CSV table: {error}") from error
-    columns = x.split(",")
+    axes, groups = x.split(","), group.split(",") if group else None
+    if compare is not None:
+        compared = laws.compare(frame, x=axes, y=y, forms=compare.split(","), group=groups, bound=bound)
+        if as_json:
+            print(json.dumps([found.to_dict() for found in compared], indent=2))
+            return
+        for found in compared:
+            print(found.to_frame().to_string(index=False, na_rep=""))
+            print(found.sentence)
+        return
     found = laws.fit(
-        frame,
-        x=columns[0] if len(columns) == 1 else columns,
-        y=y,
-        group=group.split(",") if group else None,
-        form=form,
-        confidence=confidence,
+        frame, x=axes, y=y, group=groups, form=form, confidence=confidence, bound=bound, bootstrap=bootstrap
     )
     if as_json:
         print(json.dumps([{"group": law.group, **law.to_dict()} for law in found], indent=2))
         return
     for law in found:
-        name = " ".join(f"{key}={value}" for key, value in law.group.items())
-        print(f"{name + ': ' if name else ''}{law.formula}")
-        for key, param in law.params.items():
-            interval = f"{param.low:.6g} to {param.high:.6g} ({confidence:.0%})"
-            print(
-                f"  {key:<12} {param.value:.6g}  {interval if param.identified else 'not identified: ' + param.reason}"
-            )
-        print(f"  {law.sentence}")
+        _print_law(law)
+
+
+def _print_law(law: Law) -> None:
+    """Formula, parameters with profile and bootstrap intervals, and the sentence."""
+    name = " ".join(f"{key}={value}" for key, value in law.group.items())
+    print(f"{name + ': ' if name else ''}{law.formula}")
+    for key, param in law.params.items():
+        line = f"  {key:<12} {param.value:<12.6g}"
+        if param.identified:
+            line += f" {law.confidence:.0%} interval {param.low:.6g} to {param.high:.6g}"
+        else:
+            line += f" not identified: {param.reason}"
+        if param.bootstrap_low is not None and param.bootstrap_high is not None:
+            line += f" (bootstrap {param.bootstrap_low:.6g} to {param.bootstrap_high:.6g})"
+        print(line)
+    print(f"  {law.sentence}")
 
 
 @app.command(epilog="Example:  patchscale published 1")

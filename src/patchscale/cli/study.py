@@ -53,7 +53,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a study; the same command continues one that was interrupted."""
-    from patchscale import report, studies
+    from patchscale import studies
     from patchscale.cli.display import StudyDisplay, print_outcome, print_plan
     from patchscale.errors import InputError
 
@@ -66,10 +66,17 @@ def run(
     folder = out or Path("runs") / f"{study.name}-{study.scale}"
     display = StudyDisplay(quiet=as_json)
     outcome = studies.run(study, folder, workers=workers, say=display.say, watch=display.watch)
-    page = report.build([folder], folder / "report.html") if outcome.laws else None
+    page = build_page(folder) if outcome.laws else None
     print_outcome(outcome, page, as_json=as_json)
     if outcome.failed:
         raise typer.Exit(1)
+
+
+def build_page(folder: Path) -> Path:
+    """The report of one run directory, in it."""
+    from patchscale import report
+
+    return report.build([folder], folder / "report.html")
 
 
 @study_app.command(epilog="Example:  patchscale study status runs/quickstart-tiny")
