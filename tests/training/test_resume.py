@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
+from patchscale.data import DataSpec, load
 from patchscale.errors import InputError
 from patchscale.training import Stopped, read_metrics, train
+from patchscale.training.ahead import Ahead
+from patchscale.training.loop import Trainer
 from tests.training.trials import small_trial, without_time
 
 KILLED = """
@@ -65,6 +69,26 @@ def test_sigkill_changes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "killed" / "result.json").exists()
     train(config, tmp_path / "killed")
     assert_equal_runs(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_images_decoded_ahead_are_those_of_plain_calls(tmp_path: Path) -> None:
+    images = load(DataSpec(name="digits"), "train", (24, 24)).read(torch.arange(40)).permute(0, 2, 3, 1).numpy()
+    for index, image in enumerate(images):
+        folder = tmp_path / "images" / ("val" if index % 4 == 0 else "train") / str(index % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{index}.png")
+    config = small_trial(data={"name": str(tmp_path / "images"), "memory_gib": 0})
+    trainer = Trainer(config, tmp_path / "trial", torch.device("cpu"), 20.0)
+    assert trainer.task.decodes
+    with Ahead(trainer._batch, last=12, depth=2) as batches:
+        for step in range(12):
+            assert all(torch.equal(a, b) for a, b in zip(batches(step), trainer._batch(step), strict=True))
+    train(config, tmp_path / "whole")
+    asked = iter([False, False, True])
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "stopped", should_stop=lambda: next(asked))
+    train(config, tmp_path / "stopped")
+    assert_equal_runs(tmp_path / "whole", tmp_path / "stopped")
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ class Classification:
         self.train_set = datasets.load(data, split="train", input_size=model.input_size)
         self.test_set = datasets.load(data, split="test", input_size=model.input_size)
         self.classes = self.train_set.classes
-        self.train_size = len(self.train_set)
+        self.train_size, self.decodes = len(self.train_set), not self.train_set.in_memory
         self.mean, self.std = self.train_set.mean, self.train_set.std
 
     def build_model(self) -> nn.Module:

@@ -53,6 +53,8 @@ class Task(Protocol):
     """What the training loop needs of a task."""
 
     train_size: int
+    decodes: bool
+    """Whether training images are decoded as they are read, which is worth doing ahead."""
     classes: tuple[str, ...]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from patchscale.data import EpochSampler
 from patchscale.files import write_json
 from patchscale.tasks import Task, build_task
+from patchscale.training.ahead import Ahead
 from patchscale.training.checkpoint import load_checkpoint, save_checkpoint
 from patchscale.training.costs import cost_of
 from patchscale.training.machine import default_device, describe_device, peak_memory_bytes
@@ -26,6 +27,7 @@ from patchscale.training.trial import TrialConfig
 from patchscale.training.weights import save_weights
 
 METRICS_LINES = 50
+BATCHES_AHEAD = 2
 CHECKPOINT_SECONDS = 20.0
 """Default time between checkpoints: what an interruption can lose."""
 
@@ -128,31 +130,35 @@ class Trainer:
         evaluation_steps = self.config.evaluation_steps(self.steps)
         window_size = max(1, self.steps // METRICS_LINES)
         saved = time.monotonic()
-        while self.step < self.steps:
-            started = time.monotonic()
-            loss = self._update()
-            self.step += 1
-            self.seconds += time.monotonic() - started
-            self.window.append(loss)
-            if len(self.window) == window_size or self.step == self.steps:
-                self._log_window()
-            if self.step in evaluation_steps:
-                self._log_test()
-            report(Progress(self.step, self.steps, loss, self.seconds))
-            stop = should_stop() and self.step < self.steps
-            if stop or time.monotonic() - saved > self.checkpoint_seconds:
-                self._save()
-                saved = time.monotonic()
-            if stop:
-                raise Stopped(f"stopped after step {self.step} of {self.steps}")
+        with Ahead(self._batch, last=self.steps, depth=BATCHES_AHEAD if self.task.decodes else 0) as batches:
+            while self.step < self.steps:
+                started = time.monotonic()
+                loss = self._update(*batches(self.step))
+                self.step += 1
+                self.seconds += time.monotonic() - started
+                self.window.append(loss)
+                if len(self.window) == window_size or self.step == self.steps:
+                    self._log_window()
+                if self.step in evaluation_steps:
+                    self._log_test()
+                report(Progress(self.step, self.steps, loss, self.seconds))
+                stop = should_stop() and self.step < self.steps
+                if stop or time.monotonic() - saved > self.checkpoint_seconds:
+                    self._save()
+                    saved = time.monotonic()
+                if stop:
+                    raise Stopped(f"stopped after step {self.step} of {self.steps}")
         return self._finish()
 
-    def _update(self) -> float:
+    def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Indices, inputs and targets of a step; a pure function of the trial's random seed and the step."""
+        indices = self.sampler.batch(step)
+        return indices, *self.task.batch(indices, derive(self.config.random_seed, "batch", step))
+
+    def _update(self, indices: Tensor, inputs: Tensor, targets: Tensor) -> float:
         """One optimiser update; returns the batch's mean loss."""
-        recipe, seed = self.config.recipe, self.config.random_seed
-        indices = self.sampler.batch(self.step)
-        inputs, targets = self.task.batch(indices, derive(seed, "batch", self.step))
-        torch.manual_seed(derive(seed, "step", self.step))
+        recipe = self.config.recipe
+        torch.manual_seed(derive(self.config.random_seed, "step", self.step))
         self.schedule.step_update(self.step)
         self.model.train()
         total = 0.0
