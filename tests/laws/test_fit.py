@@ -65,6 +65,14 @@ def test_flat_data_identify_no_exponent():
     assert "not identified" in law.sentence
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_flat_data_identify_no_floor_either(seed):
+    """A power law of exponent zero fits as well, also where the best fit has no scale left to start from."""
+    table = table_of(lambda x: 1.5 + 0 * x, [4, 16, 64, 256], noise=0.02, seed=seed)
+    (law,) = laws.fit(table, bootstrap=0, held_out=False)
+    assert not law.params["floor"].identified
+
+
 def test_as_many_points_as_parameters_leave_no_interval():
     (law,) = laws.fit(table_of(floor_law, [4, 16, 64]))
     assert not any(param.identified for param in law.params.values())

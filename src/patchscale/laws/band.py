@@ -14,6 +14,7 @@ import numpy as np
 from scipy import stats
 
 from patchscale.laws.profile import allowed_rise, curvature, degrees_of_freedom, noise_scale, walk_to
+from patchscale.laws.search import better_start
 from patchscale.laws.solver import Problem, bounds, link, minimise, normal_equations, to_values, unlink
 
 _PULL = 1e6
@@ -53,7 +54,8 @@ def mean_offsets(
             here = pulled.rows(live)
             y = here.y.copy()
             y[:, -1] = unlink(centre[live] + sign * offset, problem.space, problem.bound)
-            found, _ = minimise(replace(here, y=y), near, max_steps=60, tolerance=1e-9)
+            pulled_to = replace(here, y=y)
+            found, _ = minimise(pulled_to, better_start(pulled_to, near), max_steps=60, tolerance=1e-9)
             return found, problem.cost(problem.residuals(found))
 
         offset, opened = walk_to(

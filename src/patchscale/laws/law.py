@@ -119,17 +119,23 @@ class Law:
         """
         if kind not in ("mean", "prediction"):
             raise InputError(f"band kind {kind!r} is neither 'mean' nor 'prediction'")
+        return self._bands(x)[0 if kind == "mean" else 1]
+
+    def _bands(self, x: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The mean band and the prediction band."""
         axes = self._axes(x)
-        centre = link(self.form(axes, to_values(self.form, self.place)), self.problem.space, self._link_bound)
-        centre = np.atleast_1d(centre)
-        down, up = mean_offsets(self.problem, self.place, axes, self.confidence)
-        if kind == "prediction":
-            extra = prediction_offsets(self.problem, self.place, self.confidence)
-            down, up = np.hypot(down, extra), np.hypot(up, extra)
-        ends = [
-            self._to_metric(unlink(end, self.problem.space, self._link_bound)) for end in (centre - down, centre + up)
-        ]
-        return (ends[1], ends[0]) if self.of_error else (ends[0], ends[1])
+        fitted = self.form(axes, to_values(self.form, self.place))
+        centre = np.atleast_1d(link(fitted, self.problem.space, self.problem.bound))
+        mean = mean_offsets(self.problem, self.place, axes, self.confidence)
+        extra = prediction_offsets(self.problem, self.place, self.confidence)
+        bands = []
+        for down, up in (mean, (np.hypot(mean[0], extra), np.hypot(mean[1], extra))):
+            low, high = (
+                self._to_metric(unlink(end, self.problem.space, self.problem.bound))
+                for end in (centre - down, centre + up)
+            )
+            bands.append((high, low) if self.of_error else (low, high))
+        return bands
 
     @property
     def formula(self) -> str:
@@ -190,13 +196,9 @@ class Law:
         low, high = self.x_range[0]
         x = np.geomspace(low, high, 60)
         columns = {"x": x, "y": self.predict(x)}
-        columns["low"], columns["high"] = self.band(x)
-        columns["prediction_low"], columns["prediction_high"] = self.band(x, "prediction")
+        (columns["low"], columns["high"]), prediction = self._bands(x)
+        columns["prediction_low"], columns["prediction_high"] = prediction
         return {name: [finite_or_none(value) for value in column] for name, column in columns.items()}
-
-    @property
-    def _link_bound(self) -> float:
-        return self.problem.bound
 
     def _axes(self, x: Any) -> tuple[np.ndarray, ...]:
         if isinstance(x, pd.DataFrame | Mapping):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
+from patchscale.laws.search import better_start
 from patchscale.laws.solver import Problem, bounds, minimise, normal_equations
 
 Evaluate = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -80,6 +81,10 @@ def parameter_intervals(
         def evaluate(live, offset, near, wide=wide, free=free, which=which, centre=centre, sign=sign):
             start = near.copy()
             start[np.arange(len(live)), which[live]] = centre[live] + sign * offset
+            for index, name in enumerate(problem.form.names):
+                same = np.flatnonzero(which[live] == index)
+                if len(same):
+                    start[same] = better_start(wide.rows(live[same]), start[same], name)
             return minimise(wide.rows(live), start, free=free[live], max_steps=60, tolerance=1e-9)
 
         first = np.maximum(_guess(problem, place, rise), 1e-9)[rows, which]
@@ -101,7 +106,7 @@ def walk_to(
         reach: largest offset allowed (may be infinite).
 
     Returns:
-        (offsets, opened): `opened` where even `reach` (tried first), or 1e4 times the first step, does not raise the
+        (offsets, opened): `opened` where even `reach` (tried second), or 1e4 times the first step, does not raise the
         loss enough.
     """
     count = len(first)
@@ -110,12 +115,14 @@ def walk_to(
     outer, outer_root = np.minimum(first, reach), np.full(count, np.nan)
     near, far = place.copy(), place.copy()
     opened = (reach <= 0) | ~np.isfinite(rise)
-    limited = rows[~opened & np.isfinite(reach) & (reach > outer)]
-    if len(limited):
-        _, loss = evaluate(limited, reach[limited], near[limited])
-        opened[limited] = _root(loss - cost[limited], rise[limited]) < 1
     live = rows[~opened]
-    for _ in range(24):
+    for step in range(24):
+        if step == 1:
+            limited = live[np.isfinite(reach[live])]
+            if len(limited):
+                _, loss = evaluate(limited, reach[limited], near[limited])
+                opened[limited] = _root(loss - cost[limited], rise[limited]) < 1
+                live = live[~opened[live]]
         if not len(live):
             break
         found, loss = evaluate(live, outer[live], near[live])

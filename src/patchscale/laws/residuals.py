@@ -55,7 +55,7 @@ def check_residuals(problem: Problem, place: np.ndarray) -> dict:
         spread = 1.4826 * np.median(np.abs(residual))
         far = np.flatnonzero(np.abs(residual) > 4 * spread) if spread > 0 else np.array([], dtype=int)
         result["outliers"] = [int(place) for place in far]
-        if len(far):
+        if len(far) and problem.huber is None:
             result["words"].append(f"{len(far)} of {n} points lie more than 4 deviations off: consider loss='huber'")
     return result
 

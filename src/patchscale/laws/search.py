@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import qmc
 
 from patchscale.laws.forms import Form
-from patchscale.laws.solver import Problem, bounds, minimise, to_moved
+from patchscale.laws.solver import Problem, bounds, minimise, to_moved, to_values
 
 
 @dataclass(frozen=True)
@@ -97,22 +97,41 @@ def start_values(form: Form, axes: tuple[np.ndarray, ...], count: int) -> np.nda
     return values
 
 
-def solve_linear(problem: Problem, values: np.ndarray) -> np.ndarray:
-    """Fills the linear parameters of [S, m] values by least squares of relative errors, respecting bounds at zero."""
+def better_start(problem: Problem, start: np.ndarray, held: str | None = None) -> np.ndarray:
+    """`start` [S, m], or where that lowers the loss the same with its linear parameters (but `held`) solved anew."""
     form = problem.form
-    linear = [form.names.index(name) for name in form.linear]
+    with np.errstate(all="ignore"):
+        solved = to_moved(form, solve_linear(problem, to_values(form, start), held))
+    low, high = bounds(form)
+    solved = np.clip(solved, low, high)
+    lower = problem.cost(problem.residuals(solved)) < problem.cost(problem.residuals(start))
+    return np.where(lower[:, None], solved, start)
+
+
+def solve_linear(problem: Problem, values: np.ndarray, held: str | None = None) -> np.ndarray:
+    """Fills the linear parameters of [S, m] values by least squares of relative errors, respecting bounds at zero.
+
+    A parameter named `held` keeps its value.
+    """
+    form = problem.form
+    names = [name for name in form.linear if name != held]
+    linear = [form.names.index(name) for name in names]
     if not linear:
         return values
     count, n = len(values), problem.y.shape[1]
     basis = np.empty((count, n, len(linear)))
-    for column, name in enumerate(form.linear):
+    for column, name in enumerate(names):
         basis[:, :, column] = form.basis(problem.axes, values, name)
     scale = np.abs(problem.y) if problem.space != "linear" else np.ones_like(problem.y)
     with np.errstate(all="ignore"):
         root = np.sqrt(problem.weights) / scale
         basis = basis * root[:, :, None]
-        target = np.broadcast_to(problem.y * root, (count, n))
-    usable = np.all(np.isfinite(basis), axis=(1, 2))
+        rest = problem.y
+        if held in form.linear:
+            rest = rest - values[:, [form.names.index(held)]] * form.basis(problem.axes, values, held)
+        target = np.broadcast_to(rest * root, (count, n))
+    usable = np.all(np.isfinite(basis), axis=(1, 2)) & np.all(np.isfinite(target), axis=1)
+    target = np.where(usable[:, None], target, 0.0)
     basis = np.where(usable[:, None, None], basis, 0.0)
     bounded = np.array([form.parameters[index].low >= 0 for index in linear])
     solved = _bounded_least_squares(basis, target, bounded)
