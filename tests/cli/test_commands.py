@@ -60,9 +60,10 @@ def test_training_evaluating_and_predicting(trial: Path, tmp_path: Path) -> None
 
 
 def test_the_same_command_continues_and_another_trial_is_refused(trial: Path) -> None:
-    before = (trial / "trial" / "result.json").read_text()
-    row = json.loads(ok("train", trial / "trial" / "config.json", "--out", trial / "trial", "--json"))
-    assert row["test_loss"] == json.loads(before)["test_loss"]
+    before = {file: file.stat().st_mtime_ns for file in (trial / "trial").iterdir() if file.suffix}
+    row = json.loads(ok("train", trial / "trial.yaml", "--out", trial / "trial", "--json"))
+    assert row == json.loads((trial / "trial" / "result.json").read_text())
+    assert before == {file: file.stat().st_mtime_ns for file in (trial / "trial").iterdir() if file.suffix}
     done = patchscale("train", trial / "trial.yaml", "--set", "random_seed=5", "--out", trial / "trial")
     assert done.returncode == 2
     assert "holds another trial" in done.stderr

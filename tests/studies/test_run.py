@@ -102,11 +102,28 @@ def test_a_failing_trial_is_named_and_the_others_finish(tmp_path: Path) -> None:
     assert sorted(states.values()) == ["done"] * 4 + ["failed"] * 4
 
 
+def test_a_recipe_axis_gets_laws_of_its_own(tmp_path: Path) -> None:
+    outcome = run(study("axes.recipe.learning_rate=[0.001,0.003]", "axes.random_seed=[0]"), tmp_path / "run")
+    assert outcome.laws is not None
+    rates = [found["group"]["recipe.learning_rate"] for found in outcome.laws["differences"]]
+    assert rates == [0.001, 0.003]
+    assert set(results(tmp_path / "run")["recipe.learning_rate"]) == {0.001, 0.003}
+
+
+def test_other_data_in_the_same_folder_is_refused(finished: Path) -> None:
+    before = (finished / "study.yaml").read_text()
+    with pytest.raises(InputError, match="with other data; choose another --out"):
+        run(study("data.data_seed=1"), finished)
+    assert (finished / "study.yaml").read_text() == before
+
+
 def test_bad_input_starts_nothing(tmp_path: Path) -> None:
     for setting, message in [
         ("axes.patch_size=[5]", "patch_size 5 does not divide image height 16; use one of 1, 2, 4, 8, 16"),
         ("axes.model=[deit_picco_patch16]", "unknown model 'deit_picco_patch16'"),
         ("data.name=no/such/folder", "no/such/folder"),
+        ("recipe.augment.crop_padding=16", "crop_padding 16 must be smaller than the image"),
+        ("axes.model=[vit_tiny_patch16_224]", "vit_tiny_patch16_224"),
     ]:
         with pytest.raises(InputError, match=message):
             run(study(setting), tmp_path / "run")
@@ -117,5 +134,8 @@ def test_a_folder_that_is_no_run_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"is not a run directory: it has no study\.yaml"):
         RunDirectory(tmp_path).read_study()
     (tmp_path / "file").write_text("")
+    (tmp_path / "study.yaml").write_text("name: mine\n")
+    with pytest.raises(InputError, match="was not written by a run"):
+        run(study(), tmp_path)
     with pytest.raises(InputError, match="cannot write to"):
         run(study(), tmp_path / "file")

@@ -51,9 +51,9 @@ def test_the_grid_is_the_product_of_the_axes_less_what_is_skipped(tmp_path: Path
 
 
 def test_settings_replace_single_keys() -> None:
-    settings = ["recipe.steps=7", "axes.patch_size=[12]", "axes.recipe.learning_rate=[0.1,0.2]", "data.train_size=99"]
+    settings = ["recipe.steps=57", "axes.patch_size=[12]", "axes.recipe.learning_rate=[0.1,0.2]", "data.train_size=99"]
     study = load_study("quickstart", settings=settings)
-    assert (study.recipe.steps, study.axes["patch_size"], study.data.train_size) == (7, [12], 99)
+    assert (study.recipe.steps, study.axes["patch_size"], study.data.train_size) == (57, [12], 99)
     assert {trial.config.recipe.learning_rate for trial in study.trials()} == {0.1, 0.2}
     assert load_study("quickstart", settings=["recipe.epochs=2"]).recipe.steps is None
 
@@ -94,3 +94,26 @@ def test_unknown_names_get_close_matches(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("name: [")
     with pytest.raises(InputError, match=r"broken\.yaml is not valid YAML at line"):
         load_study(str(tmp_path / "broken.yaml"))
+
+
+def test_what_the_laws_ask_for_is_checked_before_training(tmp_path: Path) -> None:
+    for laws, message in [
+        ({"refinement": "patchsize"}, "laws.refinement 'patchsize' is not an axis"),
+        ({"group": ["modle"]}, "laws.group names ['modle']"),
+        ({"x": "tokenz"}, "laws.x 'tokenz' is neither an axis nor one of tokens"),
+        ({"forms": ["powr"]}, "powr"),
+    ]:
+        with pytest.raises(InputError) as caught:
+            load_study(write(tmp_path, laws=laws))
+        assert message in str(caught.value)
+
+
+def test_an_axis_that_names_a_trial_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the axes name the same trial twice"):
+        load_study(write(tmp_path, axes=STUDY["axes"] | {"input_size": [16, [16, 16]]})).trials()
+    with pytest.raises(InputError, match=r"patch_size: .* \(value '8'\)"):
+        load_study(write(tmp_path, axes=STUDY["axes"] | {"patch_size": ["8"]})).trials()
+
+
+def test_other_axes_separate_the_laws(tmp_path: Path) -> None:
+    assert load_study(write(tmp_path)).separating_axes() == ["model", "input_size", "recipe.learning_rate"]

@@ -42,7 +42,7 @@ class StudyDisplay:
         self.console.print(line, markup=False)
 
     def watch(self, run: RunDirectory, trials: list[Trial], running: set[str], workers: int) -> None:
-        """Draws the state of `trials`; ends the live block when nothing runs any more."""
+        """Draws the state of `trials`, at most twice a second on a terminal."""
         done = {trial.id for trial in trials if run.result(trial.id) is not None}
         if self.finished is None:
             self.finished = set(done)
@@ -50,9 +50,6 @@ class StudyDisplay:
             if trial.id in done - self.finished:
                 self._say_finished(run, trial)
         self.finished = done
-        if not running:
-            self._end()
-            return
         pause = TERMINAL_SECONDS if self.console.is_terminal else LOG_SECONDS
         if time.monotonic() - self.shown < pause:
             return
@@ -74,7 +71,8 @@ class StudyDisplay:
         score = f", top-1 {100 * row['top1']:.1f} %" if "top1" in row else ""
         self.say(f"done  {trial.label}: test loss {row['test_loss']:.4f}{score}, {duration(row['seconds'])}")
 
-    def _end(self) -> None:
+    def close(self) -> None:
+        """Ends the live block and gives the terminal back."""
         if self.live is not None:
             self.live.stop()
             self.live = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -45,7 +46,7 @@ def run(
     preset_or_file: Annotated[str, typer.Argument(help="Name of a preset, or a YAML file with the same keys.")],
     scale: Scale = None,
     data: Annotated[str | None, typer.Option(help="Name or folder of a data set.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Run directory; runs/<name>-<scale> by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory; runs/<name>-<scale>[-<data>] by default.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key.")] = None,
     launcher: Annotated[str, typer.Option(help="Where trials run: local.")] = "local",
     workers: Annotated[int | None, typer.Option(min=1, help="Trials at a time; one per GPU or core.")] = None,
@@ -63,9 +64,13 @@ def run(
     if dry_run:
         print_plan(study, as_json=as_json)
         return
-    folder = out or Path("runs") / f"{study.name}-{study.scale}"
+    about = f"-{re.sub(r'[^A-Za-z0-9._-]+', '-', Path(data).name)}" if data else ""
+    folder = out or Path("runs") / f"{study.name}-{study.scale}{about}"
     display = StudyDisplay(quiet=as_json)
-    outcome = studies.run(study, folder, workers=workers, say=display.say, watch=display.watch)
+    try:
+        outcome = studies.run(study, folder, workers=workers, say=display.say, watch=display.watch)
+    finally:
+        display.close()
     page = build_page(folder) if outcome.laws else None
     print_outcome(outcome, page, as_json=as_json)
     if outcome.failed:

@@ -105,9 +105,9 @@ def read_live(path: Path | str) -> Run:
     if not set(run.outcomes) - known:
         return run
     directory = RunDirectory(run.path)
-    study, about = directory.read_study()
-    results = result_table(directory, study, about.get("provenance", {}).get("commit", ""))
-    laws = json.loads(json.dumps(fit_laws(study, results, learning_curves(directory, results))))
+    study, _ = directory.read_study()
+    results = result_table(directory, study)
+    laws = json.loads(json.dumps(fit_laws(study, results, learning_curves(directory, study))))
     return replace(run, results=results, results_text=results.to_csv(index=False), laws=laws)
 
 

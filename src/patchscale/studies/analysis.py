@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,45 +16,54 @@ from patchscale.studies.schema import Study
 from patchscale.training import read_metrics
 
 
-def result_table(run: RunDirectory, study: Study, commit: str) -> pd.DataFrame:
-    """One row a finished trial, in grid order: study, axes, scores, costs, provenance."""
+def result_table(run: RunDirectory, study: Study) -> pd.DataFrame:
+    """One row a finished trial, in grid order: study, axes, scores, costs, device and commit."""
     rows = []
     for trial in study.trials():
         result = run.result(trial.id)
         if result is not None:
             other_axes = {name: value for name, value in trial.axes.items() if name not in result}
-            rows.append({"study": study.name, **result, **other_axes, "commit": commit})
+            rows.append({"study": study.name, **result, **other_axes})
     return pd.DataFrame(rows)
 
 
-def learning_curves(run: RunDirectory, table: pd.DataFrame) -> pd.DataFrame:
+def learning_curves(run: RunDirectory, study: Study) -> pd.DataFrame:
     """Every test point of every finished trial, with the trial's place in the grid."""
     rows = []
-    for _, row in table.iterrows():
-        place = {name: row[name] for name in ("trial", "model", "input_size", "patch_size", "random_seed")}
-        lines = read_metrics(run.trial_folder(str(row["trial"])) / "metrics.jsonl")
-        rows += [{**place, **line} for line in lines if line["kind"] == "test"]
+    for trial in study.trials():
+        if run.result(trial.id) is not None:
+            place = {"trial": trial.id, "random_seed": trial.config.random_seed, **trial.axes}
+            lines = read_metrics(run.trial_folder(trial.id) / "metrics.jsonl")
+            rows += [{**place, **line} for line in lines if line["kind"] == "test"]
     return pd.DataFrame(rows)
 
 
 def fit_laws(study: Study, table: pd.DataFrame, curves: pd.DataFrame) -> dict[str, Any]:
     """The content of laws.json: fitted laws, differences between neighbouring refinements, crossings.
 
-    A form that the table has too few points for is left out and named under `notes`.
+    What cannot be fitted or compared yet, such as a law of too few points, is left out and named under `notes`.
     """
-    request = study.laws
-    group = [name for name in request.group if name in table.columns]
-    fitted, notes = [], []
-    for form in request.forms:
+    request, group = study.laws, study.separating_axes()
+    notes: list[str] = []
+
+    def attempt(what: str, call: Callable[[], list]) -> list:
         try:
-            for law in laws.fit(table, x=request.x, y=request.y, group=group, form=form):
-                fitted.append({"group": law.group, **law.to_dict()})
+            return call()
         except InputError as error:
-            notes.append(f"{form}: {error}")
+            notes.append(f"{what}: {error}")
+            return []
+
+    fitted = []
+    for form in request.forms:
+        for place, part in table.groupby(group, sort=False) if group else [((), table)]:
+            name = f"{form} for {place}"
+            found = attempt(name, lambda part=part, form=form: laws.fit(part, request.x, request.y, group, form))
+            fitted += [{"group": law.group, **law.to_dict()} for law in found]
+    by = request.refinement
     differences, crossings = [], []
-    if len(set(table[request.refinement])) > 1:
-        differences = laws.paired_differences(table, by=request.refinement, group=group, y=request.y)
-        crossings = laws.crossings(curves, by=request.refinement, group=group, x="train_flops", y=request.y)
+    if len(set(table[by])) > 1:
+        differences = attempt("differences", lambda: laws.paired_differences(table, by, group, y=request.y))
+        crossings = attempt("crossings", lambda: laws.crossings(curves, by, group, "train_flops", request.y))
     return {
         "study": study.name,
         "x": request.x,
@@ -71,12 +81,12 @@ def analyse(run: RunDirectory) -> dict[str, Any]:
     Raises:
         InputError: no trial of the study is finished.
     """
-    study, about = run.read_study()
-    table = result_table(run, study, about["provenance"]["commit"])
+    study, _ = run.read_study()
+    table = result_table(run, study)
     if table.empty:
         raise InputError(f"no trial in {run.path} is finished yet")
     write_text(run.path / "results.csv", table.to_csv(index=False))
-    found = fit_laws(study, table, learning_curves(run, table))
+    found = fit_laws(study, table, learning_curves(run, study))
     write_json(run.path / "laws.json", found)
     return found
 

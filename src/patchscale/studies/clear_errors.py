@@ -37,4 +37,5 @@ def _sentence(found: ErrorDetails, known: tuple[str, ...]) -> str:
     if found["type"] == "missing":
         return f"key {key!r} is missing"
     message = found["msg"].removeprefix("Value error, ")
-    return f"{key}: {message} (value {found['input']!r:.80})" if key else message
+    value = "" if isinstance(found["input"], dict) else f" (value {found['input']!r:.80})"
+    return f"{key}: {message}{value}" if key else message

@@ -15,8 +15,9 @@ def work(trial: Trial) -> float:
 def seconds_left(run: RunDirectory, trials: list[Trial], workers: int) -> float | None:
     """Estimated seconds until all trials are done; none before the first progress note.
 
-    Seconds per step come from the trial itself, else from trials of the same model, patch and input size, else from
-    the average seconds per FLOP so far. Trials are dealt to `workers`, and none can end before its own rest.
+    A started trial says itself what it still takes. Seconds per step of the others come from trials of the same model,
+    patch and input size, else from the average seconds per FLOP so far. Trials are dealt to `workers`, and none can
+    end before its own rest.
     """
     notes = {trial.id: run.progress(trial.id) for trial in trials}
     pace: dict[tuple, list[float]] = {}
@@ -32,13 +33,15 @@ def seconds_left(run: RunDirectory, trials: list[Trial], workers: int) -> float 
     steps = max(note["steps"] for note in notes.values() if note)
     rest = []
     for trial in trials:
-        if run.result(trial.id) is not None:
+        if run.state(trial) in ("done", "failed"):
             continue
         note = notes[trial.id]
+        if note:
+            rest.append(note["seconds_left"])
+            continue
         known = pace.get(_shape(trial))
         seconds = sum(known) / len(known) if known else sum(per_flop) / len(per_flop) * work(trial)
-        left = note["steps"] - note["step"] if note else trial.config.recipe.steps or steps
-        rest.append(seconds * left)
+        rest.append(seconds * (trial.config.recipe.steps or steps))
     return max([0.0, sum(rest) / workers, *rest])
 
 

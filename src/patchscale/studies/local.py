@@ -54,9 +54,8 @@ class LocalLauncher:
             KeyboardInterrupt: after every worker has written its checkpoint.
             RuntimeError: the process that forks the workers ended.
         """
-        waiting = [trial.id for trial in trials if self.run.result(trial.id) is None]
+        waiting = [trial for trial in trials if self.run.result(trial.id) is None]
         if not waiting:
-            self.watch(set())
             return
         with self._start_nursery() as nursery:
             try:
@@ -67,39 +66,40 @@ class LocalLauncher:
                 nursery.wait()
         self.watch(set())
 
-    def _feed(self, nursery: subprocess.Popen, waiting: list[str]) -> None:
+    def _feed(self, nursery: subprocess.Popen, waiting: list[Trial]) -> None:
         assert nursery.stdin is not None
         assert nursery.stdout is not None
         os.set_blocking(nursery.stdout.fileno(), False)
         slots = list(range(self.sharing.workers))
-        running: dict[str, int] = {}
+        running: dict[str, tuple[Trial, int]] = {}
         not_before: dict[str, float] = {}
         pending = b""
         while waiting or running:
-            for trial_id in [name for name in waiting if time.monotonic() >= not_before.get(name, 0.0)][: len(slots)]:
-                waiting.remove(trial_id)
-                running[trial_id] = slots.pop(0)
-                self.run.trial_folder(trial_id).mkdir(parents=True, exist_ok=True)
-                nursery.stdin.write(f"{trial_id} {running[trial_id]}\n".encode())
+            for trial in [one for one in waiting if time.monotonic() >= not_before.get(one.id, 0.0)][: len(slots)]:
+                waiting.remove(trial)
+                running[trial.id] = trial, slots.pop(0)
+                self.run.trial_folder(trial.id).mkdir(parents=True, exist_ok=True)
+                nursery.stdin.write(f"{running[trial.id][1]} {trial.model_dump_json()}\n".encode())
                 nursery.stdin.flush()
             self.watch(set(running))
             time.sleep(POLL_SECONDS)
             *lines, pending = (pending + (nursery.stdout.read() or b"")).split(b"\n")
             for trial_id, code in (line.decode().split() for line in lines):
-                slots.append(running.pop(trial_id))
+                trial, slot = running.pop(trial_id)
+                slots.append(slot)
                 if int(code) in {BUSY, STOPPED}:
                     not_before[trial_id] = time.monotonic() + BUSY_SECONDS
-                    waiting.append(trial_id)
+                    waiting.append(trial)
                 elif int(code) not in {DONE, FAILED}:
                     self.run.write_failure(trial_id, _death(int(code)))
             if nursery.poll() is not None:
-                raise RuntimeError(f"the process that starts trials ended with {_death(nursery.returncode)}")
+                raise RuntimeError(f"the process that starts trials failed: {_death(nursery.returncode)}")
 
     def _start_nursery(self) -> subprocess.Popen:
         threads = str(self.sharing.threads)
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PATCHSCALE_THREADS")
         command = [sys.executable, "-m", "patchscale.studies.nursery", str(self.run.path), str(self.sharing.gpus)]
-        environment = os.environ | dict.fromkeys(names, threads)
+        environment = os.environ | dict.fromkeys(names, threads) | {"ARROW_DEFAULT_MEMORY_POOL": "system"}
         return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 

@@ -1,7 +1,7 @@
 """Imports torch once and forks one child per trial: `python -m patchscale.studies.nursery RUN_DIRECTORY GPUS`.
 
-It reads `trial slot` lines on standard input and answers `trial exit-code` lines; when its input ends, it stops its
-children at a step boundary and ends. It must not start threads or touch a GPU, because children are forked from it.
+It reads lines `slot trial-as-JSON` on standard input and answers lines `trial-id exit-code`; when its input ends, it
+stops its children at a step boundary and ends. It must not start computing threads or touch a GPU before it forks.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import os
 import select
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 from patchscale.studies.run_directory import RunDirectory
 from patchscale.studies.schema import Trial
-from patchscale.studies.worker import run_trial
+from patchscale.studies.worker import CRASHED, run_trial
 
 POLL_SECONDS = 0.1
 
@@ -22,8 +23,6 @@ POLL_SECONDS = 0.1
 def main() -> None:
     run = RunDirectory(Path(sys.argv[1]))
     gpus = int(sys.argv[2])
-    study, _ = run.read_study()
-    trials = {trial.id: trial for trial in study.trials()}
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     children: dict[int, str] = {}
     pending = b""
@@ -35,8 +34,9 @@ def main() -> None:
                 break
             *lines, pending = (pending + received).split(b"\n")
             for line in lines:
-                trial_id, slot = line.decode().split()
-                children[_fork(run, trials[trial_id], int(slot), gpus)] = trial_id
+                slot, text = line.decode().split(" ", 1)
+                trial = Trial.model_validate_json(text)
+                children[_fork(run, trial, int(slot), gpus)] = trial.id
         _answer_for_ended(children)
     for child in children:
         os.kill(child, signal.SIGTERM)
@@ -55,18 +55,22 @@ def _fork(run: RunDirectory, trial: Trial, slot: int, gpus: int) -> int:
     child = os.fork()
     if child:
         return child
-    code = 1
+    code = CRASHED
     try:
         if gpus:
-            os.environ["CUDA_VISIBLE_DEVICES"] = str(slot % gpus)
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+            names = visible.split(",") if visible else [str(number) for number in range(gpus)]
+            os.environ["CUDA_VISIBLE_DEVICES"] = names[slot % len(names)]
         log = os.open(run.trial_folder(trial.id) / "worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         nothing = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((nothing, 0), (log, 1), (log, 2)):
             os.dup2(source, target)
         code = run_trial(run, trial)
+    except BaseException:
+        traceback.print_exc()
+    finally:
         sys.stdout.flush()
         sys.stderr.flush()
-    finally:
         os._exit(code)
 
 

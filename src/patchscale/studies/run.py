@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from patchscale.data import load
+from patchscale.errors import InputError
 from patchscale.studies.analysis import analyse
+from patchscale.studies.check import check
 from patchscale.studies.estimate_time import work
 from patchscale.studies.local import LocalLauncher, Sharing
 from patchscale.studies.provenance import provenance
 from patchscale.studies.run_directory import RunDirectory
 from patchscale.studies.schema import Study, Trial
-from patchscale.tokens import grid_size
 from patchscale.training import default_device, describe_device
 from patchscale.training.precision import fastest_precision
 
@@ -56,43 +56,14 @@ def run(
     check(study)
     directory = RunDirectory(Path(out))
     directory.create()
-    study, about = _prepare(directory, study, workers, say)
+    with directory.hold_study():
+        study, sharing = _prepare(directory, study, workers, say)
     trials = in_running_order(study.trials())
-    sharing = Sharing(**about["sharing"])
     LocalLauncher(directory, sharing, lambda ids: watch(directory, trials, ids, sharing.workers)).launch(trials)
-    failed = {trial.id: reason for trial in trials if (reason := directory.failure(trial.id))}
+    failed = {trial.id: directory.failure(trial.id) or "it ended without a word" for trial in trials}
+    failed = {trial_id: reason for trial_id, reason in failed.items() if directory.result(trial_id) is None}
     finished = any(directory.result(trial.id) for trial in trials)
     return Outcome(directory, study, analyse(directory) if finished else None, failed)
-
-
-def check(study: Study) -> None:
-    """Builds every different model on torch's meta device and reads the data, so that mistakes show at once.
-
-    Raises:
-        InputError: the first thing that does not fit.
-    """
-    from patchscale import models
-
-    trials = study.trials()
-    for trial in trials:
-        grid_size(trial.config.model.input_size, trial.config.model.patch_size)
-    sizes = {}
-    for trial in trials:
-        spec = trial.config.model
-        if spec.input_size not in sizes:
-            for split in ("test", "train"):
-                images = load(trial.config.data, split=split, input_size=spec.input_size)
-            sizes[spec.input_size] = len(images.classes)
-        with torch.device("meta"):
-            models.create(
-                spec.name,
-                input_size=spec.input_size,
-                patch_size=spec.patch_size,
-                num_classes=sizes[spec.input_size],
-                positions=spec.positions,
-                drop_path=spec.drop_path,
-                **spec.options,
-            )
 
 
 def in_running_order(trials: list[Trial]) -> list[Trial]:
@@ -102,24 +73,36 @@ def in_running_order(trials: list[Trial]) -> list[Trial]:
 
 def _prepare(
     directory: RunDirectory, study: Study, workers: int | None, say: Callable[[str], None]
-) -> tuple[Study, dict[str, Any]]:
+) -> tuple[Study, Sharing]:
     """Settles precision and sharing, or takes what an earlier start settled; writes study.yaml."""
     before, about = directory.read_study() if directory.study_file.exists() else (None, {})
+    if before is not None and before.data != study.data:
+        raise InputError(f"{directory.path} holds a study of {before.data.name} with other data; choose another --out")
+    gpus = torch.cuda.device_count()
+    sharing = Sharing.of(len(study.trials()), workers=workers, gpus=gpus)
+    if before is not None and workers is None and about["sharing"]["gpus"] == gpus:
+        sharing = Sharing(**about["sharing"])
     if study.recipe.precision == "auto":
-        if before is not None:
-            precision = before.recipe.precision
-        else:
-            specs = [trial.config.model for trial in study.trials()]
-            precision = fastest_precision(specs, default_device(), say=say)
+        precision = before.recipe.precision if before else _measure_precision(study, sharing, say)
         study = study.model_copy(update={"recipe": study.recipe.model_copy(update={"precision": precision})})
     trials = study.trials()
     if before is not None:
+        changed = [name for name in type(study).model_fields if getattr(before, name) != getattr(study, name)]
         done = sum(directory.result(trial.id) is not None for trial in trials)
-        say(f"continuing {directory.path}: {done} of {len(trials)} trials are finished")
-    sharing = Sharing.of(len(trials), workers=workers, gpus=torch.cuda.device_count())
-    if before is not None and workers is None:
-        sharing = Sharing(**about["sharing"])
-    if before != study or about.get("sharing") != vars(sharing):
-        about = {"sharing": vars(sharing), "provenance": provenance(describe_device(default_device()))}
-        directory.write_study(study, about)
-    return study, about
+        note = f"; {', '.join(changed)} changed, and trials outside the new grid leave the table" if changed else ""
+        say(f"continuing {directory.path}: {done} of {len(trials)} trials are finished{note}")
+    if before != study or about["sharing"] != vars(sharing):
+        directory.write_study(
+            study, {"sharing": vars(sharing), "provenance": provenance(describe_device(default_device()))}
+        )
+    return study, sharing
+
+
+def _measure_precision(study: Study, sharing: Sharing, say: Callable[[str], None]) -> str:
+    """The quicker number format, measured with the threads that a worker will have."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(sharing.threads)
+    try:
+        return fastest_precision((trial.config.model for trial in study.trials()), default_device(), say=say)
+    finally:
+        torch.set_num_threads(threads)

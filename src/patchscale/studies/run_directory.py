@@ -61,7 +61,12 @@ class RunDirectory:
         """
         if not self.study_file.is_file():
             raise InputError(f"{self.path} is not a run directory: it has no study.yaml")
-        about = yaml.safe_load(self.study_file.read_text())
+        try:
+            about = yaml.safe_load(self.study_file.read_text())
+        except yaml.YAMLError as error:
+            raise InputError(f"{self.study_file} is damaged ({getattr(error, 'problem', error)})") from error
+        if not isinstance(about, dict) or not {"study", "sharing", "provenance"} <= set(about):
+            raise InputError(f"{self.study_file} was not written by a run; choose another --out")
         with clear_errors(str(self.study_file), KEYS):
             return Study.model_validate(about.pop("study")), about
 
@@ -104,13 +109,16 @@ class RunDirectory:
         """
         folder = self.trial_folder(trial_id)
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise TrialBusy(trial_id) from error
+        with hold_folder(folder):
             (folder / "failed.json").unlink(missing_ok=True)
             yield folder
+
+    @contextmanager
+    def hold_study(self) -> Iterator[None]:
+        """Waits until no other process is writing study.yaml, and keeps others waiting meanwhile."""
+        with (self.path / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def _held(self, trial_id: str) -> bool:
         lock = self.trial_folder(trial_id) / "lock"
@@ -122,6 +130,21 @@ class RunDirectory:
             except OSError:
                 return True
         return False
+
+
+@contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Holds the folder of a trial for this process until the block ends or the process dies.
+
+    Raises:
+        TrialBusy: another process holds it.
+    """
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise TrialBusy(f"another process is training in {folder}") from error
+        yield
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -9,12 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from patchscale.data import DataSpec
 from patchscale.errors import InputError
+from patchscale.laws import get_form
 from patchscale.studies.clear_errors import clear_errors
 from patchscale.tasks import ModelSpec
 from patchscale.training import Recipe, TrialConfig
 
 MODEL_AXES = {"model": "name", "patch_size": "patch_size", "input_size": "input_size"}
 """Axes that set a field of `ModelSpec`; `random_seed` and `recipe.<field>` are the others."""
+
+COUNTED = ("tokens", "params", "params_without_positions", "flops_per_image", "train_flops", "samples_seen", "steps")
+"""Columns of the result table that a law may take as x, beside the axes."""
 
 Axis = list[Any]
 
@@ -33,7 +37,7 @@ class LawRequest(BaseModel):
 
 
 class Trial(BaseModel):
-    """A trial's configuration with the axis values that produced it."""
+    """A trial's configuration, and its axis values as tables have them."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -96,6 +100,23 @@ class Study(BaseModel):
         for entry in self.skip:
             if unknown := set(entry) - set(self.axes):
                 raise ValueError(f"skip names {sorted(unknown)}, which are not axes of this study")
+        if fixed := set(self.model) & set(MODEL_AXES.values()):
+            raise ValueError(f"model sets {sorted(fixed)}, which the axes decide; give it there")
+        return self
+
+    @model_validator(mode="after")
+    def _laws_name_columns(self) -> Study:
+        request = self.laws
+        if request.refinement not in self.axes:
+            raise ValueError(f"laws.refinement {request.refinement!r} is not an axis of this study")
+        if unknown := set(request.group) - set(self.axes):
+            raise ValueError(f"laws.group names {sorted(unknown)}, which are not axes of this study")
+        if request.x not in (*self.axes, *COUNTED):
+            raise ValueError(f"laws.x {request.x!r} is neither an axis nor one of {', '.join(COUNTED)}")
+        for form in request.forms:
+            get_form(form)
+        if self.recipe.precision != "auto" and "auto" in self.axes.get("recipe.precision", []):
+            raise ValueError("recipe.precision as an axis takes float32 and bfloat16, not auto")
         return self
 
     def trials(self) -> list[Trial]:
@@ -106,10 +127,18 @@ class Study(BaseModel):
         """
         names = list(self.axes)
         points = [dict(zip(names, values, strict=True)) for values in itertools.product(*self.axes.values())]
-        trials = [self._trial(point) for point in points if not self._skipped(point)]
+        trials = [trial for trial in map(self._trial, points) if not self._skipped(trial.axes)]
         if not trials:
             raise InputError(f"study {self.name!r} has no trials: skip leaves nothing of {len(points)} combinations")
+        if len({trial.id for trial in trials}) < len(trials):
+            raise InputError(f"study {self.name!r}: the axes name the same trial twice; write each value once")
         return trials
+
+    def separating_axes(self) -> list[str]:
+        """Axes that tell laws apart: those of the request, and every other that is neither x, refined nor repeated."""
+        request = self.laws
+        others = [name for name in self.axes if name not in (*request.group, request.refinement, request.x)]
+        return [*request.group, *(name for name in others if name != "random_seed")]
 
     def _skipped(self, point: dict[str, Any]) -> bool:
         def matches(entry: dict[str, Any]) -> bool:
@@ -122,7 +151,7 @@ class Study(BaseModel):
         recipe = self.recipe.model_dump() | {
             name.removeprefix("recipe."): value for name, value in point.items() if name.startswith("recipe.")
         }
-        with clear_errors(f"study {self.name!r} at {point}"):
+        with clear_errors(f"study {self.name!r} at {point}", KEYS):
             config = TrialConfig(
                 task=self.task,
                 model=ModelSpec.model_validate(model),
@@ -131,7 +160,17 @@ class Study(BaseModel):
                 random_seed=point.get("random_seed", 0),
                 evaluations=self.evaluations,
             )
-        return Trial(config=config, axes=point)
+        values = {"model": config.model.name, "patch_size": config.model.patch_size, "input_size": config.model.size}
+        values |= {"random_seed": config.random_seed}
+        return Trial(
+            config=config,
+            axes={
+                name: getattr(config.recipe, name.removeprefix("recipe."))
+                if name.startswith("recipe.")
+                else values[name]
+                for name in point
+            },
+        )
 
 
 KEYS = tuple(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ import yaml
 from patchscale.errors import InputError
 from patchscale.studies.clear_errors import clear_errors
 from patchscale.studies.presets import apply_setting
+from patchscale.studies.provenance import commit
+from patchscale.studies.run_directory import TrialBusy, hold_folder
 from patchscale.studies.schema import KEYS
 from patchscale.training import Progress, Stopped, TrialConfig, default_device, train
 from patchscale.training.precision import fastest_precision
@@ -44,32 +47,42 @@ def train_single(trial: TrialConfig, out: Path, *, say: Callable[[str], None]) -
         InputError: the folder holds another trial, or cannot be written.
         KeyboardInterrupt: after Ctrl-C, with a checkpoint written.
     """
-    if trial.recipe.precision == "auto":
-        precision = fastest_precision([trial.model], default_device(), say=say)
-        recipe = trial.recipe.model_copy(update={"precision": precision})
-        trial = trial.model_copy(update={"recipe": recipe})
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot write to {out} ({error.strerror}); choose another --out") from error
-    stored = out / "config.json"
-    if stored.exists() and load_trial(stored, []) != trial:
+    before = load_trial(out / "config.json", []) if (out / "config.json").exists() else None
+    if trial.recipe.precision == "auto":
+        precision = before.recipe.precision if before else fastest_precision([trial.model], default_device(), say=say)
+        trial = trial.model_copy(update={"recipe": trial.recipe.model_copy(update={"precision": precision})})
+    if before is not None and before != trial:
         raise InputError(f"{out} holds another trial; choose another --out or repeat its configuration")
+    try:
+        with hold_folder(out):
+            if (out / "result.json").exists():
+                say(f"{out} is finished already")
+                return json.loads((out / "result.json").read_text())
+            return _train(trial, out, say)
+    except TrialBusy as busy:
+        raise InputError(f"{busy}; wait for it, or choose another --out") from busy
+
+
+def _train(trial: TrialConfig, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
     asked_to_stop = []
-    before = {number: signal.signal(number, lambda *_: asked_to_stop.append(True)) for number in _SIGNALS}
+    handlers = {number: signal.signal(number, lambda *_: asked_to_stop.append(True)) for number in _SIGNALS}
 
     def tell(progress: Progress) -> None:
         if progress.step % max(1, progress.steps // 20) == 0:
-            left = progress.seconds / progress.step * (progress.steps - progress.step)
-            say(f"step {progress.step}/{progress.steps} loss {progress.loss:.4f}, {left:.0f} s left")
+            left = f"{progress.seconds_left:.0f} s left"
+            say(f"step {progress.step}/{progress.steps} loss {progress.loss:.4f}, {left}")
 
     try:
-        return train(trial, out, report=tell, should_stop=lambda: bool(asked_to_stop))
+        return train(trial, out, report=tell, should_stop=lambda: bool(asked_to_stop), commit=commit())
     except Stopped as stop:
         say(str(stop))
         raise KeyboardInterrupt from stop
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 

@@ -15,12 +15,13 @@ from pathlib import Path
 
 from patchscale.errors import InputError
 from patchscale.files import write_json
+from patchscale.studies.provenance import commit
 from patchscale.studies.run_directory import RunDirectory, TrialBusy
 from patchscale.studies.schema import Trial
 from patchscale.training import Progress, Stopped, TrainingFailed, train
 
-DONE, FAILED, STOPPED, BUSY = 0, 1, 75, 76
-"""Exit codes; 75 is the usual code for `try again`, which clusters use to requeue."""
+DONE, FAILED, CRASHED, STOPPED, BUSY = 0, 1, 70, 75, 76
+"""Exit codes. FAILED: the reason is written; CRASHED: it could not be; STOPPED: try again, as clusters know it."""
 
 NOTE_SECONDS = 1.0
 
@@ -34,6 +35,7 @@ def run_trial(run: RunDirectory, trial: Trial) -> int:
     try:
         with run.hold(trial.id) as folder:
             if run.result(trial.id) is not None:
+                (folder / "checkpoints" / "last.safetensors").unlink(missing_ok=True)
                 return DONE
             return _train(run, trial, folder, lambda: bool(asked_to_stop) or os.getppid() != parent)
     except TrialBusy:
@@ -50,7 +52,7 @@ def _train(run: RunDirectory, trial: Trial, folder: Path, should_stop: Callable[
             write_json(folder / "progress.json", progress._asdict(), durable=False)
 
     try:
-        train(trial.config, folder, report=note, should_stop=should_stop)
+        train(trial.config, folder, report=note, should_stop=should_stop, commit=commit())
     except Stopped:
         return STOPPED
     except (InputError, TrainingFailed) as error:

@@ -80,5 +80,5 @@ class Classification:
         return {"test_loss": loss / total, "top1": top1 / total, "top5": top5 / total}
 
     def _evaluation_batch(self) -> int:
-        """Fewer images at a time when each has many tokens, so that evaluation never sets the peak of memory."""
+        """Fewer images at a time when each has many tokens; without gradients, that needs less memory than training."""
         return max(8, min(EVALUATION_BATCH, 65_536 // self.spec.tokens))

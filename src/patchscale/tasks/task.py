@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
 from patchscale.data import Augment, DataSpec, Mixing
@@ -27,10 +27,10 @@ class ModelSpec(BaseModel):
 
     name: str
     """A registered model, as `timm.create_model` takes it."""
-    patch_size: int
+    patch_size: int = Field(strict=True)
     """Side of a square patch in pixels; 1 makes every pixel a token."""
     input_size: tuple[int, int]
-    """Height and width in pixels; one number means a square."""
+    """Height and width in pixels; one number means a square, and `160x224` is height x width."""
     positions: Positions = "learned"
     """`learned`, or `sincos` (fixed two-dimensional sine and cosine)."""
     drop_path: float = 0.0
@@ -41,7 +41,15 @@ class ModelSpec(BaseModel):
     @field_validator("input_size", mode="before")
     @classmethod
     def _square(cls, value: Any) -> Any:
-        return (value, value) if isinstance(value, int) else value
+        if isinstance(value, str) and "x" in value:
+            return tuple(value.split("x"))
+        return (value, value) if isinstance(value, int | str) else value
+
+    @property
+    def size(self) -> int | str:
+        """The input size as tables have it: 32, or `160x224` (height x width)."""
+        height, width = self.input_size
+        return height if height == width else f"{height}x{width}"
 
     @property
     def tokens(self) -> int:

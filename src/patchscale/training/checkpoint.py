@@ -40,15 +40,19 @@ def load_checkpoint(
         InputError: the file is damaged, or belongs to another model.
     """
     tensors, metadata = read_tensors(path)
-    model.load_state_dict(_part(tensors, "model."))
-    if average is not None:
-        average.load_state_dict(_part(tensors, "average."))
+    try:
+        model.load_state_dict(_part(tensors, "model."))
+        if average is not None:
+            average.load_state_dict(_part(tensors, "average."))
+        state = json.loads(metadata["state"])
+    except (KeyError, RuntimeError) as error:
+        raise InputError(f"{path} is not a checkpoint of this trial; delete it to start the trial again") from error
     slots: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _part(tensors, "optimizer.").items():
         index, slot = name.split(".", 1)
         slots.setdefault(int(index), {})[slot] = tensor
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-    return json.loads(metadata["state"])
+    return state
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -39,7 +39,9 @@ class Progress(NamedTuple):
     steps: int
     loss: float
     seconds: float
-    """Time spent on this trial so far, over all its sessions."""
+    """Time in training steps so far, over all sessions of the trial."""
+    seconds_left: float
+    """Estimate of what steps and test points still take."""
 
 
 class Stopped(Exception):
@@ -58,6 +60,7 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     device: torch.device | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    commit: str = "",
 ) -> dict[str, Any]:
     """Trains one trial to its end, continuing from its last checkpoint if there is one.
 
@@ -68,6 +71,7 @@ def train(
         should_stop: asked after every step; True writes a checkpoint and raises `Stopped`.
         device: where to train; the first GPU if there is one, else the CPU.
         checkpoint_seconds: time between checkpoints; 0 writes one after every step.
+        commit: of the code that trains, for the table.
 
     Returns:
         The trial's row of the result table.
@@ -77,7 +81,7 @@ def train(
         Stopped: `should_stop` said so.
         TrainingFailed: the loss or a gradient was not finite.
     """
-    return Trainer(config, folder, device or default_device(), checkpoint_seconds).run(report, should_stop)
+    return Trainer(config, folder, device or default_device(), checkpoint_seconds).run(report, should_stop, commit)
 
 
 def make_task(config: TrialConfig) -> Task:
@@ -117,10 +121,11 @@ class Trainer:
         self.checkpoint = folder / "checkpoints" / "last.safetensors"
         self.step = 0
         self.seconds = 0.0
+        self.test_seconds = 0.0
         self.peak_memory = 0
         self.window: list[float] = []
 
-    def run(self, report: Callable[[Progress], None], should_stop: Callable[[], bool]) -> dict[str, Any]:
+    def run(self, report: Callable[[Progress], None], should_stop: Callable[[], bool], commit: str) -> dict[str, Any]:
         """From wherever the trial stands to its end; see `train`."""
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "config.json", self.config.model_dump(mode="json"))
@@ -141,14 +146,19 @@ class Trainer:
                     self._log_window()
                 if self.step in evaluation_steps:
                     self._log_test()
-                report(Progress(self.step, self.steps, loss, self.seconds))
+                report(self._progress(loss, evaluation_steps))
                 stop = should_stop() and self.step < self.steps
                 if stop or time.monotonic() - saved > self.checkpoint_seconds:
                     self._save()
                     saved = time.monotonic()
                 if stop:
                     raise Stopped(f"stopped after step {self.step} of {self.steps}")
-        return self._finish()
+        return self._finish(commit)
+
+    def _progress(self, loss: float, evaluation_steps: set[int]) -> Progress:
+        tests_left = sum(step > self.step for step in evaluation_steps)
+        left = self.seconds / self.step * (self.steps - self.step) + self.test_seconds * tests_left
+        return Progress(self.step, self.steps, loss, self.seconds, left)
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Indices, inputs and targets of a step; a pure function of the trial's random seed and the step."""
@@ -202,7 +212,13 @@ class Trainer:
         self.window = []
 
     def _log_test(self) -> None:
+        started = time.monotonic()
         scores = self.task.evaluate(self._evaluated, self.device, self.autocast)
+        self.test_seconds = time.monotonic() - started
+        if not math.isfinite(scores["test_loss"]):
+            raise TrainingFailed(
+                f"test loss {scores['test_loss']} at step {self.step}; lower the learning rate or use precision float32"
+            )
         self.peak_memory = max(self.peak_memory, peak_memory_bytes(self.device))
         self.metrics.append(
             kind="test",
@@ -225,7 +241,7 @@ class Trainer:
         self.step, self.seconds = state["step"], state["seconds"]
         self.peak_memory, self.window = state["peak_memory"], state["window"]
 
-    def _finish(self) -> dict[str, Any]:
+    def _finish(self, commit: str) -> dict[str, Any]:
         save_weights(
             self.folder / "weights.safetensors",
             self._evaluated,
@@ -241,6 +257,7 @@ class Trainer:
             seconds=self.seconds,
             peak_memory=self.peak_memory,
             device=describe_device(self.device),
+            commit=commit,
         )
         write_json(self.folder / "result.json", row)
         self.checkpoint.unlink(missing_ok=True)

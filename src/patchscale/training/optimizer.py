@@ -8,6 +8,7 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import nn
 
+from patchscale.errors import InputError
 from patchscale.training.recipe import Recipe
 
 
@@ -25,7 +26,13 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> CosineLRScheduler:
-    """Linear warm-up, then a cosine to `final_learning_rate`; a pure function of the step, so nothing to restore."""
+    """Linear warm-up, then a cosine to `final_learning_rate`; a pure function of the step, so nothing to restore.
+
+    Raises:
+        InputError: the warm-up leaves nothing of the steps.
+    """
+    if recipe.warmup_steps >= steps:
+        raise InputError(f"warmup_steps {recipe.warmup_steps} leaves nothing of {steps} steps; lower it")
     return CosineLRScheduler(
         optimizer,
         t_initial=max(1, steps - recipe.warmup_steps),
@@ -38,5 +45,7 @@ def build_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int)
 
 
 def build_average(model: nn.Module, recipe: Recipe) -> ModelEmaV3 | None:
-    """The exponential moving average of the weights, or none."""
-    return None if recipe.ema_decay is None else ModelEmaV3(model, decay=recipe.ema_decay, use_warmup=True)
+    """The exponential moving average of the weights, or none; its decay grows as 1 - 1 / step to the recipe's."""
+    if recipe.ema_decay is None:
+        return None
+    return ModelEmaV3(model, decay=recipe.ema_decay, use_warmup=True, warmup_power=1.0)

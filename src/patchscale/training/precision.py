@@ -29,6 +29,8 @@ def fastest_precision(
         times = _step_seconds(ModelSpec.model_validate_json(spec), device)
         for name, seconds in times.items():
             totals[name] += seconds
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
     best = min(totals, key=lambda name: totals[name])
     say(f"precision {best}: one step of everything takes " + ", ".join(f"{s:.2f} s in {n}" for n, s in totals.items()))
     return best  # pyright: ignore[reportReturnType]

@@ -23,7 +23,7 @@ class Recipe(BaseModel):
     batch_size: int = Field(default=128, gt=0)
     """Samples of one update."""
     accumulation: int = Field(default=1, gt=0)
-    """Parts into which a batch is split to save memory; the update is that of the whole batch."""
+    """Parts into which a batch is split to save memory; the update is that of the whole batch, drop path apart."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Peak of the schedule, as used (no hidden scaling)."""
     final_learning_rate: float = Field(default=1e-5, ge=0)
@@ -39,7 +39,7 @@ class Recipe(BaseModel):
     """Largest norm of the whole gradient."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
-    """Decay of an exponential moving average of the weights, which is then what is evaluated."""
+    """Decay of an exponential moving average of the weights, which is then what is evaluated; min(it, 1 - 1 / step)."""
     augment: Augment = Augment()
     mixing: Mixing = Mixing()
     precision: Precision = "auto"
@@ -49,6 +49,8 @@ class Recipe(BaseModel):
     def _one_length(self) -> Recipe:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give either steps or epochs")
+        if self.steps is not None and self.steps <= self.warmup_steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} leaves nothing of {self.steps} steps; lower it")
         return self
 
     def total_steps(self, train_size: int) -> int:

@@ -17,6 +17,7 @@ def result_row(
     seconds: float,
     peak_memory: int,
     device: str,
+    commit: str,
 ) -> dict[str, Any]:
     """Flat and JSON-able: losses from the last lines of `metrics`, counted costs, measured time and memory."""
     tests = [line for line in metrics if line["kind"] == "test"]
@@ -26,14 +27,13 @@ def result_row(
         for name, value in last.items()
         if name not in {"kind", "step", "samples", "train_flops", "seconds", "peak_memory_bytes"}
     }
-    height, width = config.model.input_size
     return {
         "trial": config.trial_id,
         "task": config.task,
         "data": config.data.name,
         "model": config.model.name,
         "patch_size": config.model.patch_size,
-        "input_size": height if height == width else f"{height}x{width}",
+        "input_size": config.model.size,
         "tokens": config.model.tokens,
         "random_seed": config.random_seed,
         "params": cost.params,
@@ -50,6 +50,7 @@ def result_row(
         "peak_memory_bytes": peak_memory,
         "precision": config.recipe.precision,
         "device": device,
+        "commit": commit,
     }
 
 
@@ -67,4 +68,4 @@ def drop_over_last_doubling(tests: list[dict[str, Any]]) -> float | None:
     after = tests[tests.index(before) + 1]
     along = math.log(half / before["samples"]) / math.log(after["samples"] / before["samples"])
     at_half = before["test_loss"] + along * (after["test_loss"] - before["test_loss"])
-    return 1 - tests[-1]["test_loss"] / at_half
+    return 1 - tests[-1]["test_loss"] / at_half if at_half else 0.0

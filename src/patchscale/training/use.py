@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from patchscale.data import Augment, DataSpec, Mixing, normalise
+from patchscale.data import Augment, Mixing, normalise
 from patchscale.data.decode import centre_view, is_image_name, open_image
 from patchscale.errors import InputError
 from patchscale.tasks import build_task
@@ -17,13 +17,15 @@ from patchscale.training.weights import load_weights
 
 
 def evaluate_weights(weights: Path, data: str | None = None) -> dict[str, float]:
-    """Scores of trained weights on the test split of `data`, or of the set they were trained on.
+    """Scores in float32 of trained weights on the test split of `data`, or of the set they were trained on.
 
     Raises:
         InputError: the classes of `data` are not those of the weights.
     """
     trained = load_weights(weights)
-    spec = DataSpec(name=data) if data else trained.config.data
+    spec = trained.config.data
+    if data is not None:
+        spec = spec.model_copy(update={"name": data, "root": None, "limit_train": None, "limit_test": None})
     task = build_task(
         trained.config.task, trained.config.model, spec, augment=Augment(), mixing=Mixing(), label_smoothing=0.0
     )
@@ -44,7 +46,12 @@ def predict_images(paths: list[Path], weights: Path, *, top: int = 5) -> list[di
     trained = load_weights(weights)
     config, rows = trained.config, []
     for file in _image_files(paths):
-        view = centre_view(open_image(file.read_bytes(), str(file)), config.model.input_size, config.data.resample)
+        view = centre_view(
+            open_image(file.read_bytes(), str(file)),
+            config.model.input_size,
+            config.data.resample,
+            config.data.test_crop,
+        )
         logits = trained.model(normalise(torch.from_numpy(view)[None], trained.mean, trained.std))[0]
         best = logits.float().softmax(0).topk(min(top, len(trained.classes)))
         for rank, (probability, index) in enumerate(zip(best.values.tolist(), best.indices.tolist(), strict=True), 1):
