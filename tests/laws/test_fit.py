@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from patchscale import laws
 from patchscale.errors import InputError
@@ -191,3 +192,23 @@ def test_wrong_form_is_said_to_be_wrong():
     (law,) = laws.fit(table, form="power")
     assert law.checks["lack_of_fit_p"] < 1e-4
     assert "wrong form" in law.sentence
+
+
+def test_band_is_the_profile_found_by_brute_force():
+    """Four points, three parameters: the widest curve through the cutoff, searched on a grid of exponents."""
+    x, y, at = np.array([16.0, 64, 256, 1024]), np.array([3.02, 2.11, 1.71, 1.42]), 4096.0
+    (law,) = laws.fit(pd.DataFrame({"tokens": x, "test_loss": y}), bootstrap=0, held_out=False)
+    low, high = law.band([at])
+    best = float(np.sum(law.problem.residuals(law.place[None, :]) ** 2))
+    cutoff = best * (1 + stats.f.ppf(0.9, 1, 1))
+    exponents = np.geomspace(1e-4, 20, 400)[:, None, None]
+    reached = []
+    for level in np.linspace(0.8 * low[0], 1.2 * high[0], 81):
+        largest = level * at**exponents
+        scale = largest * np.concatenate([np.linspace(0, 1, 200), 1 - np.geomspace(1e-6, 1, 100)])[:, None]
+        value = level + scale * (x**-exponents - at**-exponents)
+        if np.min(np.sum(np.log(value / y) ** 2, axis=-1)) <= cutoff:
+            reached.append(level)
+    step = (1.2 * high[0] - 0.8 * low[0]) / 80
+    assert low[0] == pytest.approx(min(reached), abs=1.5 * step)
+    assert high[0] == pytest.approx(max(reached), abs=1.5 * step)

@@ -13,11 +13,12 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
-from patchscale.laws.profile import allowed_rise, curvature, degrees_of_freedom, noise_scale, walk_to
+from patchscale.laws.profile import allowed_rise, curvature, degrees_of_freedom, noise_scale
 from patchscale.laws.search import better_start
 from patchscale.laws.solver import Problem, bounds, link, minimise, normal_equations, to_values, unlink
+from patchscale.laws.walk import walk_to
 
-_PULL = 1e6
+_PULL = 1e4
 _FARTHEST = 5.0
 
 
@@ -50,12 +51,14 @@ def mean_offsets(
     ends = []
     for sign in (-1.0, 1.0):
 
-        def evaluate(live, offset, near, sign=sign):
+        def evaluate(live, offset, near, thorough, sign=sign):
             here = pulled.rows(live)
             y = here.y.copy()
             y[:, -1] = unlink(centre[live] + sign * offset, problem.space, problem.bound)
             pulled_to = replace(here, y=y)
-            found, _ = minimise(pulled_to, better_start(pulled_to, near), max_steps=60, tolerance=1e-9)
+            found, _ = minimise(
+                pulled_to, better_start(pulled_to, near, spread=16 if thorough else 0), max_steps=200, tolerance=1e-9
+            )
             return found, problem.cost(problem.residuals(found))
 
         offset, opened = walk_to(

@@ -8,15 +8,12 @@ al. 1986, section 7.2). An interval that never closes before the parameter's bou
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy import stats
 
 from patchscale.laws.search import better_start
 from patchscale.laws.solver import Problem, bounds, minimise, normal_equations
-
-Evaluate = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+from patchscale.laws.walk import walk_to
 
 
 def allowed_rise(problem: Problem, place: np.ndarray, cost: np.ndarray, confidence: float) -> np.ndarray:
@@ -78,87 +75,19 @@ def parameter_intervals(
         centre = place[rows, which]
         reach = np.abs(limit[which] - centre)
 
-        def evaluate(live, offset, near, wide=wide, free=free, which=which, centre=centre, sign=sign):
+        def evaluate(live, offset, near, thorough, wide=wide, free=free, which=which, centre=centre, sign=sign):
             start = near.copy()
             start[np.arange(len(live)), which[live]] = centre[live] + sign * offset
             for index, name in enumerate(problem.form.names):
                 same = np.flatnonzero(which[live] == index)
                 if len(same):
-                    start[same] = better_start(wide.rows(live[same]), start[same], name)
-            return minimise(wide.rows(live), start, free=free[live], max_steps=60, tolerance=1e-9)
+                    start[same] = better_start(wide.rows(live[same]), start[same], name, spread=16 if thorough else 0)
+            return minimise(wide.rows(live), start, free=free[live], max_steps=200, tolerance=1e-9)
 
         first = np.maximum(_guess(problem, place, rise), 1e-9)[rows, which]
         offset, opened = walk_to(evaluate, place[rows], cost[rows], rise[rows], first, reach)
         ends.append(((centre + sign * offset).reshape(count, size), opened.reshape(count, size)))
     return ends[0][0], ends[1][0], ends[0][1], ends[1][1]
-
-
-def walk_to(
-    evaluate: Evaluate, place: np.ndarray, cost: np.ndarray, rise: np.ndarray, first: np.ndarray, reach: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets at which the profiled loss has risen by `rise`: growing steps, then false position on its square root.
-
-    Args:
-        evaluate: (rows, offsets, nearby places) -> (places, losses) with the quantity held at its offset.
-        place, cost: the optimum of every row.
-        rise: rise that ends the interval.
-        first: first offset to try.
-        reach: largest offset allowed (may be infinite).
-
-    Returns:
-        (offsets, opened): `opened` where even `reach` (tried second), or 1e4 times the first step, does not raise the
-        loss enough.
-    """
-    count = len(first)
-    rows = np.arange(count)
-    inner, inner_root = np.zeros(count), np.zeros(count)
-    outer, outer_root = np.minimum(first, reach), np.full(count, np.nan)
-    near, far = place.copy(), place.copy()
-    opened = (reach <= 0) | ~np.isfinite(rise)
-    live = rows[~opened]
-    for step in range(24):
-        if step == 1:
-            limited = live[np.isfinite(reach[live])]
-            if len(limited):
-                _, loss = evaluate(limited, reach[limited], near[limited])
-                opened[limited] = _root(loss - cost[limited], rise[limited]) < 1
-                live = live[~opened[live]]
-        if not len(live):
-            break
-        found, loss = evaluate(live, outer[live], near[live])
-        root = _root(loss - cost[live], rise[live])
-        closed = root >= 1
-        outer_root[live[closed]], far[live[closed]] = root[closed], found[closed]
-        still = live[~closed]
-        near[still], inner[still], inner_root[still] = found[~closed], outer[still], root[~closed]
-        at_end = (inner[still] >= reach[still]) | (inner[still] > 1e4 * first[still])
-        opened[still[at_end]] = True
-        live = still[~at_end]
-        slope = np.maximum(inner_root[live], 0.2)
-        outer[live] = np.minimum(inner[live] * np.clip(1.15 / slope, 1.3, 4.0), reach[live])
-    opened[live] = True
-    live = rows[~opened]
-    for _ in range(12):
-        width = outer[live] - inner[live]
-        live = live[(width > 1e-5 * outer[live]) & (np.abs(outer_root[live] - 1) > 1e-4)]
-        if not len(live):
-            break
-        share = (1 - inner_root[live]) / np.where(
-            np.isfinite(outer_root[live]), outer_root[live] - inner_root[live], 2.0
-        )
-        share = np.clip(np.where(np.isfinite(share), share, 0.5), 0.05, 0.98)
-        middle = inner[live] + share * (outer[live] - inner[live])
-        found, loss = evaluate(live, middle, near[live])
-        root = _root(loss - cost[live], rise[live])
-        over = root >= 1
-        outer[live[over]], outer_root[live[over]], far[live[over]] = middle[over], root[over], found[over]
-        inner[live[~over]], inner_root[live[~over]], near[live[~over]] = middle[~over], root[~over], found[~over]
-    return np.where(opened, np.where(np.isfinite(reach), reach, inner), outer), opened
-
-
-def _root(gain: np.ndarray, rise: np.ndarray) -> np.ndarray:
-    with np.errstate(all="ignore"):
-        return np.sqrt(np.maximum(gain, 0.0) / np.maximum(rise, 1e-300))
 
 
 def _guess(problem: Problem, place: np.ndarray, rise: np.ndarray) -> np.ndarray:

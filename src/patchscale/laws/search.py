@@ -97,15 +97,27 @@ def start_values(form: Form, axes: tuple[np.ndarray, ...], count: int) -> np.nda
     return values
 
 
-def better_start(problem: Problem, start: np.ndarray, held: str | None = None) -> np.ndarray:
-    """`start` [S, m], or where that lowers the loss the same with its linear parameters (but `held`) solved anew."""
+def better_start(problem: Problem, start: np.ndarray, held: str | None = None, *, spread: int = 0) -> np.ndarray:
+    """`start` [S, m], or where that lowers the loss the same with its linear parameters (but `held`) solved anew.
+
+    With `spread` also so many other values of the nonlinear parameters are tried, each with its linear ones solved.
+    """
     form = problem.form
-    with np.errstate(all="ignore"):
-        solved = to_moved(form, solve_linear(problem, to_values(form, start), held))
     low, high = bounds(form)
-    solved = np.clip(solved, low, high)
-    lower = problem.cost(problem.residuals(solved)) < problem.cost(problem.residuals(start))
-    return np.where(lower[:, None], solved, start)
+    moving = [form.names.index(parameter.name) for parameter in form.nonlinear if parameter.name != held]
+    tries = [to_values(form, start)]
+    for values in start_values(form, problem.axes, spread) if spread and moving else ():
+        other = tries[0].copy()
+        other[:, moving] = values[moving]
+        tries.append(other)
+    best, cost = start, problem.cost(problem.residuals(start))
+    for values in tries:
+        with np.errstate(all="ignore"):
+            solved = np.clip(to_moved(form, solve_linear(problem, values, held)), low, high)
+        lower = problem.cost(problem.residuals(solved))
+        best = np.where((lower < cost)[:, None], solved, best)
+        cost = np.minimum(cost, lower)
+    return best
 
 
 def solve_linear(problem: Problem, values: np.ndarray, held: str | None = None) -> np.ndarray:
