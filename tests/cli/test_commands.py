@@ -83,7 +83,10 @@ def test_dry_runs_train_nothing(trial: Path, tmp_path: Path) -> None:
 def test_ctrl_c_keeps_what_was_done(tmp_path: Path) -> None:
     words = "study run quickstart --out run --set recipe.steps=4000 --set data.train_size=64 --set data.test_size=20"
     command = [sys.executable, "-m", "patchscale", *words.split()]
+    # Whoever runs the tests may have SIGINT ignored, which children inherit; a terminal's default is what is tested.
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, ignored)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("run/trials/*/metrics.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.05)

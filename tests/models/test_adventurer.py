@@ -85,7 +85,8 @@ def test_the_numeric_fixture_agrees(real_data):
 def test_float32_agrees_with_a_stepwise_float64_model(options):
     model = filled(small(**options))
     exact = filled(small(**options, backend="reference")).double()
-    images = torch.randn(2, 3, *model.patch_embed.img_size)
+    # A fixed draw: a gradient that happens to cancel almost to zero has no relative error worth bounding.
+    images = torch.randn(2, 3, *model.patch_embed.img_size, generator=torch.Generator().manual_seed(0))
     results = []
     for net, x in ((model, images.clone()), (exact, images.double())):
         x.requires_grad_()

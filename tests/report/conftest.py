@@ -124,7 +124,10 @@ def write_run(
         }
         (path / "result.json").write_text(json.dumps(row))
         rows.append(row)
-    about = {"provenance": {"command": "tests/report", "versions": {"numpy": np.__version__}}}
+    about = {
+        "sharing": {"workers": 1, "threads": 1, "gpus": 0},
+        "provenance": {"command": "tests/report", "versions": {"numpy": np.__version__}},
+    }
     content = {"study": study.model_dump(mode="json"), **about}
     (folder / "study.yaml").write_text(yaml.safe_dump(content))
     table = pd.DataFrame(rows)
