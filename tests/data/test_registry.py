@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -116,10 +118,7 @@ def test_the_catalogue_is_consistent():
         assert known.kind == "generated" or (known.folders and known.how)
 
 
-def test_hub_sets_need_the_datasets_library():
-    import importlib.util
-
-    if importlib.util.find_spec("datasets"):
-        pytest.skip("the datasets library is installed")
+def test_hub_sets_need_the_datasets_library(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)  # as on a machine without it
     with pytest.raises(InputError, match=r"hf:owner/pictures needs the datasets library: pip install"):
         load(DataSpec(name="hf:owner/pictures"))

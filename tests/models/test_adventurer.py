@@ -49,7 +49,7 @@ def small(**options):
 def test_the_numeric_fixture_agrees(real_data):
     path = real_data.parent / "reference" / "adventurer_a.safetensors"
     if not path.is_file():
-        pytest.skip(f"{path} does not exist")
+        pytest.skip(f"the numeric fixture is not there: {path}")
     with safe_open(path, "pt") as file:
         want = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         config = json.loads(file.metadata()["config"])
