@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -9,12 +11,12 @@ from PIL import Image
 from pydantic import ValidationError
 from torchvision.transforms import functional as TF
 
-from patchscale.data import Augment, DataSpec, load, normalise
+from patchscale.data import Augment, DataSpec, Draws, load, normalise
 from patchscale.data import transforms as T
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def draws(batch: int, seed: int = 0, rows: slice = slice(None)) -> Draws:
+    return Draws(torch.Generator().manual_seed(seed), batch, rows)
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +32,23 @@ ALL = Augment(crop_padding=3, horizontal_flip=0.5, three_augment=True, color_jit
 
 def test_equal_generators_give_equal_batches_and_the_input_stays(photos):
     before = photos.clone()
-    first, second = ALL(photos, generator(1)), ALL(photos, generator(1))
+    first, second = ALL(photos, draws(16, 1)), ALL(photos, draws(16, 1))
     assert torch.equal(first, second)
     assert torch.equal(photos, before)
     assert first.dtype == torch.uint8
     assert first.shape == photos.shape
-    assert not torch.equal(first, ALL(photos, generator(2)))
+    assert not torch.equal(first, ALL(photos, draws(16, 2)))
+
+
+@pytest.mark.parametrize("edges", [(0, 8, 16), (0, 5, 6, 16)])
+def test_a_batch_in_parts_is_the_batch(photos, edges):
+    parts = [slice(low, high) for low, high in pairwise(edges)]
+    whole = ALL(photos, draws(16, 3))
+    assert torch.equal(whole, torch.cat([ALL(photos[rows], draws(16, 3, rows)) for rows in parts]))
 
 
 def test_no_step_is_the_identity(photos):
-    assert torch.equal(Augment()(photos, generator()), photos)
+    assert torch.equal(Augment()(photos, draws(16)), photos)
 
 
 def test_a_mistyped_field_is_an_error():
@@ -48,7 +57,7 @@ def test_a_mistyped_field_is_an_error():
 
 
 def test_random_crop_is_a_window_of_the_reflected_image(photos):
-    out = T.random_crop(photos, 3, generator())
+    out = T.random_crop(photos, 3, draws(16))
     padded = TF.pad(photos, [3, 3, 3, 3], padding_mode="reflect")
     places = set()
     for image, wide in zip(out, padded, strict=True):
@@ -60,7 +69,7 @@ def test_random_crop_is_a_window_of_the_reflected_image(photos):
 
 def test_flip_mirrors_about_the_wanted_share(photos):
     many = photos.repeat(20, 1, 1, 1)
-    out = T.random_flip(many, 0.25, generator())
+    out = T.random_flip(many, 0.25, draws(len(many)))
     mirrored = (out == many.flip(-1)).flatten(1).all(1)
     assert (mirrored | (out == many).flatten(1).all(1)).all()
     assert 0.15 < mirrored.float().mean() < 0.35
@@ -68,7 +77,7 @@ def test_flip_mirrors_about_the_wanted_share(photos):
 
 def test_three_augment_is_grey_or_solarised_or_blurred_a_third_each(photos):
     many = photos.repeat(12, 1, 1, 1)
-    out = T.three_augment(many, (0.5, 2.0), generator())
+    out = T.three_augment(many, (0.5, 2.0), draws(len(many)))
     grey = TF.rgb_to_grayscale(many.float(), num_output_channels=3).round()
     is_grey = ((out.float() - grey).abs() <= 1).flatten(1).all(1)
     is_solar = (out == TF.solarize(many, 128)).flatten(1).all(1)
@@ -94,8 +103,8 @@ def test_each_jitter_is_pillows_enhancement_in_some_order(photos):
     from PIL import ImageEnhance
 
     kinds = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
-    out = T.color_jitter(photos, 0.3, generator(4))
-    factors = torch.empty(3, 16).uniform_(0.7, 1.3, generator=generator(4))
+    out = T.color_jitter(photos, 0.3, draws(16, 4))
+    factors = draws(16, 4).uniform(0.7, 1.3, 3)
     for number, (image, changed) in enumerate(zip(photos, out, strict=True)):
         distances = []
         for order in permutations(range(3)):
@@ -108,7 +117,7 @@ def test_each_jitter_is_pillows_enhancement_in_some_order(photos):
 
 def test_erasing_changes_one_rectangle_of_the_right_area(photos):
     flat = torch.zeros(200, 3, 24, 20, dtype=torch.uint8)
-    out = T.random_erasing(flat, 0.5, generator())
+    out = T.random_erasing(flat, 0.5, draws(200))
     touched = (out != 0).any(dim=1)
     areas = []
     for mask in touched:
@@ -133,4 +142,4 @@ def test_normalise_gives_mean_zero_and_deviation_one():
 
 def test_padding_wider_than_the_image_is_refused(photos):
     with pytest.raises(ValueError, match="crop_padding 20"):
-        T.random_crop(photos, 20, generator())
+        T.random_crop(photos, 20, draws(16))

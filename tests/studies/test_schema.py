@@ -72,7 +72,7 @@ def test_settings_replace_single_keys() -> None:
         ({"axes": STUDY["axes"] | {"patch_size": [4, 4]}}, "lists a value twice"),
         ({"axes": {"model": ["deit_pico_patch16"]}}, "axis 'patch_size' is missing"),
         ({"skip": [{"width": 3}]}, "skip names ['width'], which are not axes"),
-        ({"task": "telepathy"}, "task: Input should be 'classification' (value 'telepathy')"),
+        ({"task": "telepathy"}, "task: unknown task; use one of classification"),
     ],
 )
 def test_mistakes_in_a_study_are_one_clear_line(tmp_path: Path, changes: dict, message: str) -> None:

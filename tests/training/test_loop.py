@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 
+from patchscale.errors import InputError
 from patchscale.models import create
-from patchscale.tasks import ModelSpec
+from patchscale.tasks import ModelSpec, evaluate
 from patchscale.training import TrainingFailed, TrialConfig, read_metrics, train
 from patchscale.training.costs import cost_of
 from patchscale.training.loop import make_task
@@ -52,7 +54,7 @@ def test_evaluation_counts_every_sample_once() -> None:
     config = small_trial()
     task = make_task(config)
     model = task.build_model().eval()
-    scores = task.evaluate(model, torch.device("cpu"), lambda: torch.autocast("cpu", enabled=False))
+    scores = evaluate(task, model, torch.device("cpu"), lambda: torch.autocast("cpu", enabled=False))
     from patchscale.data import normalise
 
     images = normalise(task.test_set.read(torch.arange(50)), task.mean, task.std)
@@ -94,3 +96,39 @@ def test_drop_over_the_last_doubling_interpolates() -> None:
     points = [{"samples": 10, "test_loss": 4.0}, {"samples": 20, "test_loss": 3.0}, {"samples": 80, "test_loss": 1.0}]
     assert drop_over_last_doubling(points) == pytest.approx(1 - 1.0 / 2.0)
     assert drop_over_last_doubling(points[:1]) is None
+
+
+@pytest.mark.parametrize("edges", [(0, 8, 16), (0, 5, 11, 16), (0, 1, 16)])
+def test_a_batch_in_parts_is_the_batch(edges: tuple[int, ...]) -> None:
+    task = make_task(small_trial())
+    indices = torch.arange(16)
+    whole = task.batch(indices, 7, slice(0, 16))
+    parts = [task.batch(indices, 7, slice(low, high)) for low, high in pairwise(edges)]
+    assert torch.equal(whole.inputs, torch.cat([part.inputs for part in parts]))
+    assert torch.equal(whole.targets, torch.cat([part.targets for part in parts]))
+
+
+def test_scores_do_not_depend_on_how_the_test_set_is_divided() -> None:
+    task = make_task(small_trial())
+    model = task.build_model().eval()
+    device, plain = torch.device("cpu"), lambda: torch.autocast("cpu", enabled=False)
+    order = torch.randperm(50, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole = task.measure(model, device, plain, torch.arange(50))
+    parts = [type(whole)(*(field[rows] for field in whole)) for rows in (order[:13], order[13:])]
+    assert task.scores(parts) == task.scores([whole])
+
+
+def test_a_trial_starts_from_another_one_s_weights(tmp_path: Path) -> None:
+    first = train(small_trial(), tmp_path / "coarse")
+    weights = tmp_path / "coarse" / "weights.safetensors"
+    same = train(small_trial(init={"weights": str(weights)}), tmp_path / "same")
+    assert same["init_test_loss"] == first["test_loss"]
+    finer = small_trial().model.model_dump() | {"patch_size": 4}
+    row = train(small_trial(model=finer, init={"weights": str(weights)}), tmp_path / "fine")
+    assert row["init_test_loss"] != row["test_loss"]
+    taken = (tmp_path / "fine" / "init.txt").read_text()
+    assert "resized        patch_embed.proj.weight: [64, 3, 8, 8] -> [64, 3, 4, 4]" in taken
+    assert "resized        pos_embed" in taken
+    with pytest.raises(InputError, match="has changed"):
+        train(small_trial(init={"weights": str(weights), "sha256": "0" * 64}), tmp_path / "other")

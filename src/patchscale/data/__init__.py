@@ -6,8 +6,9 @@
 
 from patchscale.data.ahead import read_ahead
 from patchscale.data.catalogue import KnownSet, describe, known_sets
+from patchscale.data.draws import Draws
 from patchscale.data.image_set import ImageSet
-from patchscale.data.mixing import Mixing
+from patchscale.data.mixing import Mixing, whole_pairs
 from patchscale.data.registry import load
 from patchscale.data.sampler import EpochSampler
 from patchscale.data.spec import DataSpec
@@ -16,6 +17,7 @@ from patchscale.data.transforms import Augment, normalise
 __all__ = [
     "Augment",
     "DataSpec",
+    "Draws",
     "EpochSampler",
     "ImageSet",
     "KnownSet",
@@ -25,4 +27,5 @@ __all__ = [
     "load",
     "normalise",
     "read_ahead",
+    "whole_pairs",
 ]

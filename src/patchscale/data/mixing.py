@@ -15,7 +15,10 @@ from torch import Generator, Tensor
 
 
 class Mixing(BaseModel):
-    """How to mix; one draw a batch, each image with its mirror place in the batch, as in timm's batch mode.
+    """How to mix; one draw a batch, as in timm's batch mode, but neighbours in pairs: 0 with 1, 2 with 3, ...
+
+    Pairs, unlike timm's mirror places, stay together when a batch is divided; the last image of an odd batch has no
+    partner but itself.
 
     Attributes:
         mixup_alpha: Beta(alpha, alpha) of mixup's share (Zhang et al.); 0: off.
@@ -40,7 +43,7 @@ class Mixing(BaseModel):
         """Mixes a batch.
 
         Args:
-            images: float [B, C, H, W], left unchanged.
+            images: float [B, C, H, W], left unchanged: a whole batch, or whole pairs of one.
             labels: int64 [B].
             num_classes: K.
             generator: CPU generator.
@@ -59,12 +62,24 @@ class Mixing(BaseModel):
             images, keep = cutmix(images, keep, *numpy_generator.random(2).tolist())
         else:
             keep = float(numpy_generator.beta(self.mixup_alpha, self.mixup_alpha))
-            images = images * keep + images.flip(0) * (1 - keep)
-        return images, targets * keep + targets.flip(0) * (1 - keep)
+            images = images * keep + images[partners(len(images))] * (1 - keep)
+        return images, targets * keep + targets[partners(len(images))] * (1 - keep)
+
+
+def whole_pairs(rows: slice, batch: int) -> slice:
+    """The smallest run of whole pairs of a batch of `batch` images that holds `rows`."""
+    start, stop, _ = rows.indices(batch)
+    return slice(start - start % 2, min(batch, stop + stop % 2))
+
+
+def partners(count: int) -> Tensor:
+    """The row that each of `count` rows is mixed with: 1, 0, 3, 2, ...; int64 [count]."""
+    other = torch.arange(count) ^ 1
+    return torch.where(other < count, other, count - 1)
 
 
 def cutmix(images: Tensor, keep: float, row: float, column: float) -> tuple[Tensor, float]:
-    """Replaces a rectangle of every image by that of its mirror place in the batch.
+    """Replaces a rectangle of every image by that of its partner.
 
     Args:
         images: [B, C, H, W].
@@ -79,6 +94,6 @@ def cutmix(images: Tensor, keep: float, row: float, column: float) -> tuple[Tens
     h, w = math.sqrt(1 - keep) * height, math.sqrt(1 - keep) * width
     top, bottom = (min(max(round(row * height + side * h / 2), 0), height) for side in (-1, 1))
     left, right = (min(max(round(column * width + side * w / 2), 0), width) for side in (-1, 1))
-    images, other = images.clone(), images.flip(0)
+    images, other = images.clone(), images[partners(len(images))]
     images[..., top:bottom, left:right] = other[..., top:bottom, left:right]
     return images, 1 - (bottom - top) * (right - left) / (height * width)

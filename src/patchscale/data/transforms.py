@@ -1,7 +1,7 @@
 """Augmentation of uint8 batches, and the step to normalised floats.
 
-All randomness comes from an explicit CPU generator, drawn in the same order on every device, so equal generators give
-equal augmentation. Shape letters: B batch, H height, W width.
+All randomness comes from explicit `Draws`, the same on every device and for every division of a batch into parts, so
+equal generators give equal augmentation. Shape letters: B batch, H height, W width.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Generator, Tensor
 
+from patchscale.data.draws import Draws
 from patchscale.data.image_set import Colour
 
 _GREY = (0.299, 0.587, 0.114)  # ITU-R 601 luma, as Pillow
@@ -38,26 +39,26 @@ class Augment(BaseModel):
     color_jitter: float = Field(default=0.0, ge=0.0)
     random_erasing: float = Field(default=0.0, ge=0.0, le=1.0)
 
-    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
         """Augments a batch.
 
         Args:
-            images: uint8 [B, 3, H, W], left unchanged.
-            generator: CPU generator.
+            images: uint8 [B, 3, H, W], left unchanged: the rows that `draws` hands out numbers for.
+            draws: the batch's random numbers.
 
         Returns:
             uint8 [B, 3, H, W] on the same device.
         """
         if self.crop_padding:
-            images = random_crop(images, self.crop_padding, generator)
+            images = random_crop(images, self.crop_padding, draws)
         if self.horizontal_flip:
-            images = random_flip(images, self.horizontal_flip, generator)
+            images = random_flip(images, self.horizontal_flip, draws)
         if self.three_augment:
-            images = three_augment(images, self.blur_sigma, generator)
+            images = three_augment(images, self.blur_sigma, draws)
         if self.color_jitter:
-            images = color_jitter(images, self.color_jitter, generator)
+            images = color_jitter(images, self.color_jitter, draws)
         if self.random_erasing:
-            images = random_erasing(images, self.random_erasing, generator)
+            images = random_erasing(images, self.random_erasing, draws)
         return images
 
 
@@ -68,28 +69,27 @@ def normalise(images: Tensor, mean: Colour, std: Colour, dtype: torch.dtype = to
     return torch.addcmul(shift, images.float(), scale).to(dtype)
 
 
-def random_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
+def random_crop(images: Tensor, padding: int, draws: Draws) -> Tensor:
     """Cuts a window of the old size out of each image after padding it by reflection."""
-    batch, _, height, width = images.shape
+    height, width = images.shape[-2:]
     if padding >= min(height, width):
         raise ValueError(f"crop_padding {padding} must be smaller than the image, {height}x{width}")
-    offsets = torch.randint(2 * padding + 1, (2, batch), generator=generator).to(images.device)
+    offsets = draws.integers(2 * padding + 1, 2).to(images.device)
     rows = _reflect(torch.arange(height, device=images.device) + offsets[0, :, None] - padding, height)
     columns = _reflect(torch.arange(width, device=images.device) + offsets[1, :, None] - padding, width)
     images = images.gather(2, rows[:, None, :, None].expand_as(images))
     return images.gather(3, columns[:, None, None, :].expand_as(images))
 
 
-def random_flip(images: Tensor, probability: float, generator: Generator) -> Tensor:
+def random_flip(images: Tensor, probability: float, draws: Draws) -> Tensor:
     """Mirrors each image left and right with a probability."""
-    return torch.where(_chosen(images, probability, generator), images.flip(-1), images)
+    return torch.where(_chosen(images, probability, draws), images.flip(-1), images)
 
 
-def three_augment(images: Tensor, blur_sigma: tuple[float, float], generator: Generator) -> Tensor:
+def three_augment(images: Tensor, blur_sigma: tuple[float, float], draws: Draws) -> Tensor:
     """Grey, solarise (invert from 128 up) or Gaussian blur, one third each: DeiT III, section 3.2."""
-    batch = len(images)
-    choice = torch.randint(3, (batch,), generator=generator).to(images.device)
-    sigma = torch.empty(batch).uniform_(*blur_sigma, generator=generator).to(images.device)
+    choice = draws.integers(3).to(images.device)
+    sigma = draws.uniform(*blur_sigma).to(images.device)
     out = images.clone()
     grey, solar, blur = (torch.nonzero(choice == kind).flatten() for kind in range(3))
     out[grey] = _to_bytes(_luma(images[grey].float())).expand(-1, 3, -1, -1)
@@ -112,41 +112,47 @@ def gaussian_blur(images: Tensor, sigma: Tensor, largest: float) -> Tensor:
     return _to_bytes(planes).reshape(images.shape)
 
 
-def color_jitter(images: Tensor, strength: float, generator: Generator) -> Tensor:
+def color_jitter(images: Tensor, strength: float, draws: Draws) -> Tensor:
     """Changes brightness, contrast and saturation of each image by random factors in random order."""
-    batch = len(images)
-    factors = torch.empty(3, batch).uniform_(max(0.0, 1 - strength), 1 + strength, generator=generator)
-    order = torch.rand(batch, 3, generator=generator).argsort(dim=1).to(images.device)
-    factors = factors.to(images.device)
+    factors = draws.uniform(max(0.0, 1 - strength), 1 + strength, 3).to(images.device)
+    order = draws.uniform(0, 1, 3).argsort(dim=0).to(images.device)
     values = images.float()
     for step in range(3):
-        kind = order[:, step, None, None, None]
+        kind = order[step, :, None, None, None]
         grey = _luma(values)
         base = torch.where(kind == 0, 0.0, torch.where(kind == 1, grey.mean(dim=(2, 3), keepdim=True), grey))
-        factor = factors.gather(0, order[:, step][None])[0][:, None, None, None]
+        factor = factors.gather(0, order[step][None])[0][:, None, None, None]
         values = (base + (values - base) * factor).clamp(0, 255)
     return _to_bytes(values)
 
 
-def random_erasing(images: Tensor, probability: float, generator: Generator) -> Tensor:
+def random_erasing(images: Tensor, probability: float, draws: Draws) -> Tensor:
     """Covers one rectangle of some images by noise of the spread of photographs (mean 0.45, deviation 0.225 of 255)."""
-    batch, _, height, width = images.shape
-    erase = _chosen(images, probability, generator)
-    area = torch.empty(batch).uniform_(0.02, 1 / 3, generator=generator) * height * width
-    ratio = torch.empty(batch).uniform_(-1, 1, generator=generator).mul(torch.tensor(1 / 0.3).log()).exp()
+    height, width = images.shape[-2:]
+    erase = _chosen(images, probability, draws)
+    area = draws.uniform(0.02, 1 / 3) * height * width
+    ratio = draws.uniform(-1, 1).mul(torch.tensor(1 / 0.3).log()).exp()
     h = (area * ratio).sqrt().round().clamp(1, height)
     w = (area / ratio).sqrt().round().clamp(1, width)
-    place = torch.rand(2, batch, generator=generator)
+    place = draws.uniform(0, 1, 2)
     top, left = (place[0] * (height - h + 1)).floor(), (place[1] * (width - w + 1)).floor()
-    noise = torch.randn(images.shape, generator=generator).mul_(0.225 * 255).add_(0.45 * 255)
+    noise = _noise(images.shape, draws.integers(2**62), erase.flatten()).mul_(0.225 * 255).add_(0.45 * 255)
     row, column = torch.arange(height)[None, :, None], torch.arange(width)[None, None, :]
     top, left, h, w = (value[:, None, None] for value in (top, left, h, w))
     inside = ((row >= top) & (row < top + h) & (column >= left) & (column < left + w))[:, None].to(images.device)
     return torch.where(erase & inside, _to_bytes(noise).to(images.device), images)
 
 
-def _chosen(images: Tensor, probability: float, generator: Generator) -> Tensor:
-    return (torch.rand(len(images), generator=generator) < probability).to(images.device)[:, None, None, None]
+def _noise(shape: torch.Size, seeds: Tensor, wanted: Tensor) -> Tensor:
+    """Standard normal numbers in the wanted rows, each row from its own seed; zero elsewhere."""
+    noise = torch.zeros(shape)
+    for row in torch.nonzero(wanted.cpu()).flatten().tolist():
+        noise[row].normal_(generator=Generator().manual_seed(int(seeds[row])))
+    return noise
+
+
+def _chosen(images: Tensor, probability: float, draws: Draws) -> Tensor:
+    return (draws.uniform(0, 1) < probability).to(images.device)[:, None, None, None]
 
 
 def _reflect(position: Tensor, size: int) -> Tensor:

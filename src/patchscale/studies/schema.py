@@ -12,10 +12,13 @@ from patchscale.errors import InputError
 from patchscale.laws import get_form
 from patchscale.studies.clear_errors import clear_errors
 from patchscale.tasks import ModelSpec
-from patchscale.training import Recipe, TrialConfig
+from patchscale.training import Init, Recipe, TrialConfig
 
 MODEL_AXES = {"model": "name", "patch_size": "patch_size", "input_size": "input_size"}
-"""Axes that set a field of `ModelSpec`; `random_seed` and `recipe.<field>` are the others."""
+"""Axes that set a field of `ModelSpec`; the others are `random_seed`, `init` and those with a prefix."""
+
+PREFIXED_AXES = {"recipe": "recipe", "data": "data", "task": "task_options", "model": "model"}
+"""`<prefix>.<field>` sets a field of this part of the study, as `recipe.learning_rate` does."""
 
 COUNTED = ("tokens", "params", "params_without_positions", "flops_per_image", "train_flops", "samples_seen", "steps")
 """Columns of the result table that a law may take as x, beside the axes."""
@@ -51,7 +54,7 @@ class Trial(BaseModel):
     @property
     def label(self) -> str:
         """The axis values in a few words."""
-        parts = [f"{name.removeprefix('recipe.')}={value}" for name, value in self.axes.items() if name != "model"]
+        parts = [f"{name.rpartition('.')[2]}={value}" for name, value in self.axes.items() if name != "model"]
         return " ".join([str(self.axes.get("model", self.config.model.name)), *parts])
 
 
@@ -65,7 +68,9 @@ class Study(BaseModel):
     source: str = ""
     """The paper section, figure or table that the study answers."""
     scale: Literal["tiny", "small", "paper", "custom"] = "custom"
-    task: Literal["classification"] = "classification"
+    task: str = "classification"
+    task_options: dict[str, Any] = {}
+    """What the task leaves to choose."""
     data: DataSpec
     model: dict[str, Any] = {}
     """Fields of `ModelSpec` that are not axes."""
@@ -74,17 +79,18 @@ class Study(BaseModel):
     skip: list[dict[str, Any]] = []
     """Combinations left out: each entry names axes with a value or a list of values, all of which must match."""
     evaluations: int = Field(default=6, ge=1)
+    init: Init | None = None
+    """Weights that every trial starts from; an axis `init` lists files instead."""
     laws: LawRequest = LawRequest()
 
     @field_validator("axes")
     @classmethod
     def _known_axes(cls, axes: dict[str, Axis]) -> dict[str, Axis]:
         for name, values in axes.items():
-            field = name.removeprefix("recipe.")
-            known = name in MODEL_AXES or name == "random_seed" or (name != field and field in Recipe.model_fields)
-            if not known:
+            if not _is_axis(name):
                 raise ValueError(
-                    f"unknown axis {name!r}; use model, patch_size, input_size, random_seed or recipe.<field>"
+                    f"unknown axis {name!r}; use model, patch_size, input_size, random_seed, init, recipe.<field>, "
+                    "data.<field>, task.<option> or model.<field>"
                 )
             if not values:
                 raise ValueError(f"axis {name!r} has no values; give at least one")
@@ -147,30 +153,42 @@ class Study(BaseModel):
         return any(matches(entry) for entry in self.skip)
 
     def _trial(self, point: dict[str, Any]) -> Trial:
-        model = self.model | {field: point[axis] for axis, field in MODEL_AXES.items()}
-        recipe = self.recipe.model_dump() | {
-            name.removeprefix("recipe."): value for name, value in point.items() if name.startswith("recipe.")
+        parts: dict[str, dict[str, Any]] = {
+            "model": self.model | {field: point[axis] for axis, field in MODEL_AXES.items()},
+            "recipe": self.recipe.model_dump(),
+            "data": self.data.model_dump(),
+            "task_options": dict(self.task_options),
         }
+        for name, value in point.items():
+            prefix, dot, field = name.partition(".")
+            if dot:
+                parts[PREFIXED_AXES[prefix]][field] = value
+        init = {"weights": point["init"]} if point.get("init") else None
         with clear_errors(f"study {self.name!r} at {point}", KEYS):
-            config = TrialConfig(
-                task=self.task,
-                model=ModelSpec.model_validate(model),
-                data=self.data,
-                recipe=Recipe.model_validate(recipe),
-                random_seed=point.get("random_seed", 0),
-                evaluations=self.evaluations,
+            config = TrialConfig.model_validate(
+                {
+                    **parts,
+                    "task": self.task,
+                    "random_seed": point.get("random_seed", 0),
+                    "evaluations": self.evaluations,
+                    "init": init if "init" in point else self.init,
+                }
             )
         values = {"model": config.model.name, "patch_size": config.model.patch_size, "input_size": config.model.size}
-        values |= {"random_seed": config.random_seed}
-        return Trial(
-            config=config,
-            axes={
-                name: getattr(config.recipe, name.removeprefix("recipe."))
-                if name.startswith("recipe.")
-                else values[name]
-                for name in point
-            },
-        )
+        values |= {"random_seed": config.random_seed, "init": point.get("init")}
+        for name, value in point.items():
+            prefix, dot, field = name.partition(".")
+            if dot:
+                values[name] = value if prefix == "task" else getattr(getattr(config, prefix), field)
+        return Trial(config=config, axes={name: values[name] for name in point})
+
+
+def _is_axis(name: str) -> bool:
+    prefix, dot, field = name.partition(".")
+    if not dot:
+        return name in MODEL_AXES or name in ("random_seed", "init")
+    fields = {"recipe": Recipe.model_fields, "data": DataSpec.model_fields, "model": ModelSpec.model_fields}
+    return prefix == "task" or field in fields.get(prefix, {})
 
 
 KEYS = tuple(

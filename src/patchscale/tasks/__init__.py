@@ -3,7 +3,6 @@
 A task is built from a `ModelSpec` and a `DataSpec` by `build_task`; training never looks inside it.
 """
 
-from patchscale.tasks.classification import Classification
-from patchscale.tasks.task import ModelSpec, Task, build_task
+from patchscale.tasks.task import TASKS, Batch, ModelSpec, Regularisation, Task, build_task, evaluate, task_class
 
-__all__ = ["Classification", "ModelSpec", "Task", "build_task"]
+__all__ = ["TASKS", "Batch", "ModelSpec", "Regularisation", "Task", "build_task", "evaluate", "task_class"]

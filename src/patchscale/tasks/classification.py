@@ -1,43 +1,59 @@
 """Image classification: cross-entropy against (possibly mixed) labels; test loss and accuracy over every sample once.
 
-Shape letters: B batch, C channels, K classes.
+Shape letters: B batch, C channels, K classes, n measured samples.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from patchscale import data as datasets
 from patchscale import models
-from patchscale.data import Augment, DataSpec, Mixing, normalise
-from patchscale.tasks.task import Autocast, ModelSpec
+from patchscale.data import DataSpec, Draws, normalise, whole_pairs
+from patchscale.tasks.task import Autocast, Batch, ModelSpec, Regularisation
 
 EVALUATION_BATCH = 256
+
+
+class Options(BaseModel):
+    """Classification leaves nothing to choose."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Measured(NamedTuple):
+    """Test samples, one by one."""
+
+    indices: Tensor
+    """int64 [n]."""
+    losses: Tensor
+    """Cross-entropy in nats, float32 [n]."""
+    ranks: Tensor
+    """Classes that scored above the true one, int64 [n]."""
 
 
 class Classification:
     """Classification of a data set's images by one encoder with a linear head."""
 
-    def __init__(
-        self,
-        model: ModelSpec,
-        data: DataSpec,
-        *,
-        augment: Augment,
-        mixing: Mixing,
-        label_smoothing: float,
-    ) -> None:
-        self.spec = model
-        self.augment, self.mixing, self.label_smoothing = augment, mixing, label_smoothing
+    Options = Options
+
+    def __init__(self, model: ModelSpec, data: DataSpec, options: Options, regularisation: Regularisation) -> None:
+        self.spec, self.regularisation = model, regularisation
         self.train_set = datasets.load(data, split="train", input_size=model.input_size)
         self.test_set = datasets.load(data, split="test", input_size=model.input_size)
         self.classes = self.train_set.classes
-        self.train_size, self.decodes = len(self.train_set), not self.train_set.in_memory
+        self.train_size, self.test_size = len(self.train_set), len(self.test_set)
+        self.decodes = not self.train_set.in_memory
         self.mean, self.std = self.train_set.mean, self.train_set.std
 
     def build_model(self) -> nn.Module:
+        """See `Task.build_model`."""
         spec = self.spec
         return models.create(
             spec.name,
@@ -49,36 +65,57 @@ class Classification:
             **spec.options,
         )
 
-    def batch(self, indices: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    def encoder(self, model: nn.Module) -> nn.Module:
+        """The whole model: a head of other classes stays fresh."""
+        return model
+
+    def batch(self, indices: Tensor, seed: int, rows: slice) -> Batch:
         """Inputs float32 [B, C, height, width] and targets float32 [B, K] that sum to one."""
         generator = torch.Generator().manual_seed(seed)
-        images = self.augment(self.train_set.read(indices, crop_seed=seed), generator)
-        inputs = normalise(images, self.mean, self.std)
-        return self.mixing(inputs, self.train_set.labels[indices], len(self.classes), generator)
+        pairs = whole_pairs(rows, len(indices)) if self.regularisation.mixing.active else rows
+        chosen = indices[pairs]
+        images = self.train_set.read(chosen, crop_seed=seed)
+        images = self.regularisation.augment(images, Draws(generator, len(indices), pairs))
+        inputs, targets = self.regularisation.mixing(
+            normalise(images, self.mean, self.std), self.train_set.labels[chosen], len(self.classes), generator
+        )
+        start, stop, _ = rows.indices(len(indices))
+        first = pairs.indices(len(indices))[0]
+        return Batch(inputs[start - first : stop - first], targets[start - first : stop - first])
 
-    def loss(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(model(inputs).float(), targets, label_smoothing=self.label_smoothing)
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Cross-entropy, smoothed as the recipe says."""
+        smoothing = self.regularisation.label_smoothing
+        return F.cross_entropy(model(batch.inputs).float(), batch.targets, label_smoothing=smoothing)
 
-    @torch.no_grad()
-    def evaluate(self, model: nn.Module, device: torch.device, autocast: Autocast) -> dict[str, float]:
-        """`test_loss` (mean cross-entropy, nats), `top1` and `top5` (fractions): sums over all, then one division."""
-        was_training = model.training
-        model.eval()
-        loss, top1, top5 = 0.0, 0, 0
-        total = len(self.test_set)
-        for indices in torch.arange(total).split(self._evaluation_batch()):
-            images = self.test_set.read(indices).to(device)
-            labels = self.test_set.labels[indices].to(device)
+    def measure(self, model: nn.Module, device: torch.device, autocast: Autocast, indices: Tensor) -> Measured:
+        """See `Task.measure`."""
+        losses, ranks = [], []
+        for chosen in indices.split(self._evaluation_batch()):
+            images = self.test_set.read(chosen).to(device)
+            labels = self.test_set.labels[chosen].to(device)
             with autocast():
                 logits = model(normalise(images, self.mean, self.std))
             logits = logits.float()
-            loss += F.cross_entropy(logits, labels, reduction="none").double().sum().item()
-            best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
-            top1 += int(best[:, :1].sum())
-            top5 += int(best.sum())
-        model.train(was_training)
-        return {"test_loss": loss / total, "top1": top1 / total, "top5": top5 / total}
+            losses.append(F.cross_entropy(logits, labels, reduction="none").cpu())
+            ranks.append(_ranks(logits, labels).cpu())
+        return Measured(indices, torch.cat(losses), torch.cat(ranks))
+
+    def scores(self, parts: Sequence[Measured]) -> dict[str, float]:
+        """`test_loss` (mean cross-entropy, nats), `top1` and `top5` (fractions)."""
+        order = torch.cat([part.indices for part in parts]).argsort()
+        losses = torch.cat([part.losses for part in parts])[order].double()
+        ranks = torch.cat([part.ranks for part in parts])
+        hits = {f"top{k}": (ranks < k).double().mean().item() for k in (1, 5)}
+        return {"test_loss": losses.mean().item(), **hits}
 
     def _evaluation_batch(self) -> int:
         """Fewer images at a time when each has many tokens; without gradients, that needs less memory than training."""
         return max(8, min(EVALUATION_BATCH, 65_536 // self.spec.tokens))
+
+
+def _ranks(logits: Tensor, labels: Tensor) -> Tensor:
+    """Classes before the true one, int64 [n], in order of falling logits [n, K]; of equal ones, the first counts."""
+    own = logits.gather(1, labels[:, None])
+    earlier = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
+    return ((logits > own) | ((logits == own) & earlier)).sum(1)

@@ -1,13 +1,15 @@
 """The seam between training and what is trained: `ModelSpec` names the encoder, `Task` is all the loop may ask for.
 
-Shape letters: B batch, C channels.
+Shape letters: B batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -57,10 +59,49 @@ class ModelSpec(BaseModel):
         return (self.input_size[0] // self.patch_size) * (self.input_size[1] // self.patch_size)
 
 
+class Regularisation(NamedTuple):
+    """What a recipe does to training samples and targets; none by default."""
+
+    augment: Augment = Augment()
+    mixing: Mixing = Mixing()
+    label_smoothing: float = 0.0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples as a task prepared them; only the task looks inside.
+
+    Attributes:
+        inputs: what the model takes, one entry a sample: a tensor [B, ...] or a sequence.
+        targets: what the loss compares with: tensors, or lists, tuples and mappings of them.
+    """
+
+    inputs: Any
+    targets: Any
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch with every tensor on `device`."""
+        return Batch(_moved(self.inputs, device), _moved(self.targets, device))
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, list | tuple):
+        return type(value)(_moved(part, device) for part in value)
+    if isinstance(value, dict):
+        return {key: _moved(part, device) for key, part in value.items()}
+    return value
+
+
 class Task(Protocol):
-    """What the training loop needs of a task."""
+    """What the training loop needs of a task, which is built of the four arguments of `build_task`."""
 
     train_size: int
+    test_size: int
     decodes: bool
     """Whether training images are decoded as they are read, which is worth doing ahead."""
     classes: tuple[str, ...]
@@ -72,29 +113,66 @@ class Task(Protocol):
         """The model, its weights drawn from torch's global generator."""
         ...
 
-    def batch(self, indices: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Augmented inputs and targets of training samples [B]; a pure function of both arguments."""
+    def encoder(self, model: nn.Module) -> nn.Module:
+        """The part of `model` that takes the weights of another trial's encoder."""
         ...
 
-    def loss(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean training loss of a batch."""
+    def batch(self, indices: Tensor, seed: int, rows: slice) -> Batch:
+        """Rows of the augmented batch of training samples `indices` [B].
+
+        A pure function of its arguments; the parts of a batch, however it is divided, are those of the whole.
+        """
         ...
 
-    def evaluate(self, model: nn.Module, device: torch.device, autocast: Autocast) -> dict[str, float]:
-        """Metrics over the whole test set, every sample once; `test_loss` is always among them."""
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Training loss of a batch, a mean over its samples: parts weighted by their share give the whole's."""
         ...
+
+    def measure(self, model: nn.Module, device: torch.device, autocast: Autocast, indices: Tensor) -> Any:
+        """What test samples `indices` contribute to the scores; the model is in evaluation mode."""
+        ...
+
+    def scores(self, parts: Sequence[Any]) -> dict[str, float]:
+        """Metrics of measured parts that hold every test sample once; `test_loss` is always among them.
+
+        How the samples were divided into parts does not change a digit.
+        """
+        ...
+
+
+@torch.no_grad()
+def evaluate(task: Task, model: nn.Module, device: torch.device, autocast: Autocast) -> dict[str, float]:
+    """Scores over the whole test set, every sample once, in this process."""
+    was_training = model.training
+    model.eval()
+    part = task.measure(model, device, autocast, torch.arange(task.test_size))
+    model.train(was_training)
+    return task.scores([part])
+
+
+TASKS = {"classification": "patchscale.tasks.classification:Classification"}
+"""Every task by name; its class is imported when it is first asked for."""
+
+
+def task_class(name: str) -> Any:
+    """The class of the task called `name`; its `Options` is the pydantic model of what can be set about it.
+
+    Raises:
+        InputError: no such task.
+    """
+    if name not in TASKS:
+        raise InputError(f"unknown task {name!r}; use one of {', '.join(TASKS)}")
+    module, kind = TASKS[name].split(":")
+    return getattr(import_module(module), kind)
 
 
 def build_task(
-    name: str, model: ModelSpec, data: DataSpec, *, augment: Augment, mixing: Mixing, label_smoothing: float
+    name: str, model: ModelSpec, data: DataSpec, options: dict[str, Any], regularisation: Regularisation
 ) -> Task:
-    """The task called `name`.
+    """The task called `name` with its data loaded.
 
     Raises:
-        InputError: no such task, or model and data do not fit each other.
+        InputError: no such task, or model, data and options do not fit each other.
     """
-    from patchscale.tasks.classification import Classification
-
-    if name == "classification":
-        return Classification(model, data, augment=augment, mixing=mixing, label_smoothing=label_smoothing)
-    raise InputError(f"unknown task {name!r}; use classification")
+    kind = task_class(name)
+    return kind(model, data, kind.Options.model_validate(options), regularisation)

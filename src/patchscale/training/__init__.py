@@ -3,6 +3,7 @@
 All randomness is a pure function of the random seed and the step, so a resumed trial gives the same digits.
 """
 
+from patchscale.training.init import Init
 from patchscale.training.loop import Progress, Stopped, TrainingFailed, make_task, train
 from patchscale.training.machine import default_device, describe_device
 from patchscale.training.metrics import read_metrics
@@ -11,6 +12,7 @@ from patchscale.training.trial import TrialConfig
 from patchscale.training.weights import TrainedModel, load_weights, save_weights
 
 __all__ = [
+    "Init",
     "Progress",
     "Recipe",
     "Stopped",

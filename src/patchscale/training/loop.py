@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -10,14 +11,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from patchscale.data import EpochSampler
-from patchscale.files import write_json
-from patchscale.tasks import Task, build_task
+from patchscale.files import write_json, write_text
+from patchscale.tasks import Batch, Task, build_task, evaluate
 from patchscale.training.ahead import Ahead
 from patchscale.training.checkpoint import load_checkpoint, save_checkpoint
 from patchscale.training.costs import cost_of
+from patchscale.training.init import apply_init
 from patchscale.training.machine import default_device, describe_device, peak_memory_bytes
 from patchscale.training.metrics import MetricsFile, read_metrics
 from patchscale.training.optimizer import build_average, build_optimizer, build_schedule
@@ -86,15 +88,13 @@ def train(
 
 def make_task(config: TrialConfig) -> Task:
     """The trial's task with its data loaded."""
-    recipe = config.recipe
-    return build_task(
-        config.task,
-        config.model,
-        config.data,
-        augment=recipe.augment,
-        mixing=recipe.mixing,
-        label_smoothing=recipe.label_smoothing,
-    )
+    return build_task(config.task, config.model, config.data, config.task_options, config.recipe.regularisation)
+
+
+def divide(total: int, parts: int) -> list[slice]:
+    """`total` rows as consecutive runs whose lengths differ by at most one; none is empty."""
+    edges = [total * part // parts for part in range(parts + 1)]
+    return [slice(low, high) for low, high in itertools.pairwise(edges) if low < high]
 
 
 class Trainer:
@@ -103,13 +103,14 @@ class Trainer:
     def __init__(self, config: TrialConfig, folder: Path, device: torch.device, checkpoint_seconds: float) -> None:
         assert config.recipe.precision != "auto", "precision is settled before a trial starts"
         self.config, self.folder, self.device = config, folder, device
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         self.checkpoint_seconds = checkpoint_seconds
         recipe, seed = config.recipe, config.random_seed
         self.task = make_task(config)
         self.steps = recipe.total_steps(self.task.train_size)
         self.sampler = EpochSampler(self.task.train_size, derive(seed, "order"), recipe.batch_size)
         torch.manual_seed(derive(seed, "weights"))
-        self.model: nn.Module = self.task.build_model().to(device)
+        self.model: nn.Module = self._build_model().to(device)
         self.optimizer = build_optimizer(self.model, recipe)
         self.schedule = build_schedule(self.optimizer, recipe, self.steps)
         self.average = build_average(self.model, recipe)
@@ -127,18 +128,19 @@ class Trainer:
 
     def run(self, report: Callable[[Progress], None], should_stop: Callable[[], bool], commit: str) -> dict[str, Any]:
         """From wherever the trial stands to its end; see `train`."""
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "config.json", self.config.model_dump(mode="json"))
         if self.checkpoint.exists():
             self._resume()
-        self.metrics.cut_after(self.step)
+        self.metrics.cut_after(self.step if self.step else -1)
+        if self.step == 0 and self.config.init is not None:
+            self._log_test("init")
         evaluation_steps = self.config.evaluation_steps(self.steps)
         window_size = max(1, self.steps // METRICS_LINES)
         saved = time.monotonic()
         with Ahead(self._batch, last=self.steps, depth=BATCHES_AHEAD if self.task.decodes else 0) as batches:
             while self.step < self.steps:
                 started = time.monotonic()
-                loss = self._update(*batches(self.step))
+                loss = self._update(batches(self.step))
                 self.step += 1
                 self.seconds += time.monotonic() - started
                 self.window.append(loss)
@@ -160,30 +162,35 @@ class Trainer:
         left = self.seconds / self.step * (self.steps - self.step) + self.test_seconds * tests_left
         return Progress(self.step, self.steps, loss, self.seconds, left)
 
-    def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Indices, inputs and targets of a step; a pure function of the trial's random seed and the step."""
-        indices = self.sampler.batch(step)
-        return indices, *self.task.batch(indices, derive(self.config.random_seed, "batch", step))
+    def _build_model(self) -> nn.Module:
+        model = self.task.build_model()
+        if self.config.init is not None:
+            loaded = apply_init(self.task.encoder(model), self.config.init)
+            write_text(self.folder / "init.txt", "\n".join([self.config.init.weights, *loaded.lines()]) + "\n")
+        return model
 
-    def _update(self, indices: Tensor, inputs: Tensor, targets: Tensor) -> float:
+    def _batch(self, step: int) -> list[Batch]:
+        """The parts of a step's batch; a pure function of the trial's random seed and the step."""
+        indices, seed = self.sampler.batch(step), derive(self.config.random_seed, "batch", step)
+        return [self.task.batch(indices, seed, rows) for rows in divide(len(indices), self.config.recipe.accumulation)]
+
+    def _update(self, parts: list[Batch]) -> float:
         """One optimiser update; returns the batch's mean loss."""
         recipe = self.config.recipe
         torch.manual_seed(derive(self.config.random_seed, "step", self.step))
         self.schedule.step_update(self.step)
         self.model.train()
         total = 0.0
-        parts = min(recipe.accumulation, len(indices))
-        for part_inputs, part_targets in zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True):
-            share = len(part_inputs) / len(inputs)
+        for part in parts:
             with self.autocast():
-                loss = self.task.loss(self.model, part_inputs.to(self.device), part_targets.to(self.device)) * share
+                loss = self.task.loss(self.model, part.to(self.device)) * (len(part) / recipe.batch_size)
             loss.backward()
             total += loss.item()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip_norm or math.inf)
         if not (math.isfinite(total) and torch.isfinite(norm)):
             raise TrainingFailed(
                 f"loss {total} and gradient norm {float(norm)} at step {self.step + 1}, samples "
-                f"{', '.join(map(str, indices[:8].tolist()))}, ...: nothing was updated; "
+                f"{', '.join(map(str, self.sampler.batch(self.step)[:8].tolist()))}, ...: nothing was updated; "
                 "lower the learning rate or use precision float32"
             )
         self.optimizer.step()
@@ -211,9 +218,10 @@ class Trainer:
         )
         self.window = []
 
-    def _log_test(self) -> None:
+    def _log_test(self, kind: str = "test") -> None:
+        """A line of kind `test`, or `init` for weights that were taken over and not trained yet."""
         started = time.monotonic()
-        scores = self.task.evaluate(self._evaluated, self.device, self.autocast)
+        scores = evaluate(self.task, self._evaluated, self.device, self.autocast)
         self.test_seconds = time.monotonic() - started
         if not math.isfinite(scores["test_loss"]):
             raise TrainingFailed(
@@ -221,7 +229,7 @@ class Trainer:
             )
         self.peak_memory = max(self.peak_memory, peak_memory_bytes(self.device))
         self.metrics.append(
-            kind="test",
+            kind=kind,
             step=self.step,
             samples=self._samples,
             train_flops=self.cost.flops_train * self._samples,

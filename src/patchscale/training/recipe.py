@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from patchscale.data import Augment, Mixing
+from patchscale.tasks import Regularisation
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -52,6 +53,11 @@ class Recipe(BaseModel):
         if self.steps is not None and self.steps <= self.warmup_steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} leaves nothing of {self.steps} steps; lower it")
         return self
+
+    @property
+    def regularisation(self) -> Regularisation:
+        """What a task is told of the recipe."""
+        return Regularisation(self.augment, self.mixing, self.label_smoothing)
 
     def total_steps(self, train_size: int) -> int:
         """Updates for a training set of `train_size` samples."""

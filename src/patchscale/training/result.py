@@ -22,6 +22,7 @@ def result_row(
     """Flat and JSON-able: losses from the last lines of `metrics`, counted costs, measured time and memory."""
     tests = [line for line in metrics if line["kind"] == "test"]
     last = tests[-1]
+    before = [line["test_loss"] for line in metrics if line["kind"] == "init"]
     scores = {
         name: value
         for name, value in last.items()
@@ -44,6 +45,7 @@ def result_row(
         "samples_seen": last["samples"],
         "train_loss": next(line["loss"] for line in reversed(metrics) if line["kind"] == "train"),
         **scores,
+        **({"init_test_loss": before[0]} if before else {}),
         "loss_drop_last_doubling": drop_over_last_doubling(tests),
         "seconds": round(seconds, 2),
         "images_per_second": round(last["samples"] / seconds, 1),

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from patchscale.data import Augment, Mixing, normalise
+from patchscale.data import normalise
 from patchscale.data.decode import centre_view, is_image_name, open_image
 from patchscale.errors import InputError
-from patchscale.tasks import build_task
+from patchscale.tasks import Regularisation, build_task, evaluate
 from patchscale.training.machine import default_device
 from patchscale.training.weights import load_weights
 
@@ -26,14 +26,13 @@ def evaluate_weights(weights: Path, data: str | None = None) -> dict[str, float]
     spec = trained.config.data
     if data is not None:
         spec = spec.model_copy(update={"name": data, "root": None, "limit_train": None, "limit_test": None})
-    task = build_task(
-        trained.config.task, trained.config.model, spec, augment=Augment(), mixing=Mixing(), label_smoothing=0.0
-    )
+    config = trained.config
+    task = build_task(config.task, config.model, spec, config.task_options, Regularisation())
     if task.classes != trained.classes:
         raise InputError(f"{spec.name} has classes {_few(task.classes)}, the weights know {_few(trained.classes)}")
     task.mean, task.std = trained.mean, trained.std
     device = default_device()
-    return task.evaluate(trained.model.to(device), device, contextlib.nullcontext)
+    return evaluate(task, trained.model.to(device), device, contextlib.nullcontext)
 
 
 @torch.no_grad()
