@@ -3,6 +3,26 @@
 A task is built from a `ModelSpec` and a `DataSpec` by `build_task`; training never looks inside it.
 """
 
-from patchscale.tasks.task import TASKS, Batch, ModelSpec, Regularisation, Task, build_task, evaluate, task_class
+from patchscale.tasks.task import (
+    TASKS,
+    Batch,
+    ModelSpec,
+    Regularisation,
+    Task,
+    build_network,
+    build_task,
+    evaluate,
+    task_class,
+)
 
-__all__ = ["TASKS", "Batch", "ModelSpec", "Regularisation", "Task", "build_task", "evaluate", "task_class"]
+__all__ = [
+    "TASKS",
+    "Batch",
+    "ModelSpec",
+    "Regularisation",
+    "Task",
+    "build_network",
+    "build_task",
+    "evaluate",
+    "task_class",
+]

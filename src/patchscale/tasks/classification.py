@@ -44,7 +44,7 @@ class Classification:
     Options = Options
 
     def __init__(self, model: ModelSpec, data: DataSpec, options: Options, regularisation: Regularisation) -> None:
-        self.spec, self.regularisation = model, regularisation
+        self.spec, self.options, self.regularisation = model, options, regularisation
         self.train_set = datasets.load(data, split="train", input_size=model.input_size)
         self.test_set = datasets.load(data, split="test", input_size=model.input_size)
         self.classes = self.train_set.classes
@@ -52,18 +52,22 @@ class Classification:
         self.decodes = not self.train_set.in_memory
         self.mean, self.std = self.train_set.mean, self.train_set.std
 
-    def build_model(self) -> nn.Module:
-        """See `Task.build_model`."""
-        spec = self.spec
+    @staticmethod
+    def network(spec: ModelSpec, classes: int, options: Options) -> nn.Module:
+        """The encoder with a linear head."""
         return models.create(
             spec.name,
             input_size=spec.input_size,
             patch_size=spec.patch_size,
-            num_classes=len(self.classes),
+            num_classes=classes,
             positions=spec.positions,
             drop_path=spec.drop_path,
             **spec.options,
         )
+
+    def build_model(self) -> nn.Module:
+        """See `Task.build_model`."""
+        return self.network(self.spec, len(self.classes), self.options)
 
     def encoder(self, model: nn.Module) -> nn.Module:
         """The whole model: a head of other classes stays fresh."""

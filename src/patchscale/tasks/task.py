@@ -109,8 +109,13 @@ class Task(Protocol):
     std: tuple[float, float, float]
     """Of the training images, per channel, on a scale of 0 to 1."""
 
+    @staticmethod
+    def network(spec: ModelSpec, classes: int, options: Any) -> nn.Module:
+        """The model for data of so many classes, its weights drawn from torch's global generator."""
+        ...
+
     def build_model(self) -> nn.Module:
-        """The model, its weights drawn from torch's global generator."""
+        """`network` for the task's own data."""
         ...
 
     def encoder(self, model: nn.Module) -> nn.Module:
@@ -150,7 +155,10 @@ def evaluate(task: Task, model: nn.Module, device: torch.device, autocast: Autoc
     return task.scores([part])
 
 
-TASKS = {"classification": "patchscale.tasks.classification:Classification"}
+TASKS = {
+    "classification": "patchscale.tasks.classification:Classification",
+    "detection": "patchscale.tasks.detection:Detection",
+}
 """Every task by name; its class is imported when it is first asked for."""
 
 
@@ -176,3 +184,13 @@ def build_task(
     """
     kind = task_class(name)
     return kind(model, data, kind.Options.model_validate(options), regularisation)
+
+
+def build_network(name: str, model: ModelSpec, classes: int, options: dict[str, Any]) -> nn.Module:
+    """The model of the task called `name`, without its data; for weights that were trained before.
+
+    Raises:
+        InputError: no such task, or model and options do not fit each other.
+    """
+    kind = task_class(name)
+    return kind.network(model, classes, kind.Options.model_validate(options))

@@ -254,6 +254,7 @@ class Trainer:
             self.folder / "weights.safetensors",
             self._evaluated,
             self.config,
+            encoder=self.task.encoder(self._evaluated),
             classes=self.task.classes,
             mean=self.task.mean,
             std=self.task.std,

@@ -10,7 +10,8 @@ from safetensors import safe_open
 from torch import nn
 
 from patchscale.errors import InputError
-from patchscale.models.checkpoints import load_model, save_model
+from patchscale.models.checkpoints import model_config, read_checkpoint, write_state
+from patchscale.tasks import build_network
 from patchscale.training.trial import TrialConfig
 
 KEY = "trial"
@@ -31,13 +32,14 @@ def save_weights(
     model: nn.Module,
     config: TrialConfig,
     *,
+    encoder: nn.Module,
     classes: tuple[str, ...],
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
 ) -> None:
-    """Writes the weights; the metadata hold the model's configuration and, as JSON, everything else that use needs."""
+    """Writes the weights; the metadata hold the encoder's configuration and, as JSON, all else that use needs."""
     about = {"config": config.model_dump(mode="json"), "classes": classes, "mean": mean, "std": std}
-    save_model(model, path, extra={KEY: json.dumps(about)})
+    write_state(path, model.state_dict(), model_config(encoder), {KEY: json.dumps(about)})
 
 
 def load_weights(path: Path) -> TrainedModel:
@@ -46,11 +48,13 @@ def load_weights(path: Path) -> TrainedModel:
     Raises:
         InputError: no such file, not safetensors, or not from a trial.
     """
-    model, _ = load_model(path)
+    state, _ = read_checkpoint(path)
     with safe_open(path, "pt") as file:
-        metadata = file.metadata()
+        metadata = file.metadata() or {}
     if KEY not in metadata:
         raise InputError(f"{path} does not name its classes; give the weights.safetensors of a finished trial")
     about = json.loads(metadata[KEY])
     config = TrialConfig.model_validate(about["config"])
+    model = build_network(config.task, config.model, len(about["classes"]), config.task_options)
+    model.load_state_dict(state)
     return TrainedModel(model.eval(), config, tuple(about["classes"]), tuple(about["mean"]), tuple(about["std"]))
