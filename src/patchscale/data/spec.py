@@ -31,6 +31,9 @@ class DataSpec(BaseModel):
             0.875).
         memory_gib: splits whose decoded pixels (before any limit) fit in so many GiB are decoded once and held;
             larger ones are decoded as they are read, and only those give random-resized crops.
+        ignore_label: for a directory of masks: the value of pixels that no loss and no score counts.
+        zero_label: for a directory of masks: whether 0 is the first class, or not counted either, so that value v is
+            class v - 1 (ADE20K's rule).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +52,8 @@ class DataSpec(BaseModel):
     resample: Literal["bicubic", "bilinear"] = "bicubic"
     test_crop: float = Field(default=1.0, gt=0.0, le=1.0)
     memory_gib: float = Field(default=4.0, ge=0.0)
+    ignore_label: int = Field(default=255, ge=0, le=255)
+    zero_label: Literal["class", "ignored"] = "class"
 
     def limit(self, split: Split) -> int | None:
         """The most images of `split` to keep."""

@@ -1,0 +1,6 @@
+"""Semantic segmentation: a plain encoder at any patch size with UperNet or one linear layer, trained and measured."""
+
+from patchscale.tasks.segmentation.model import Segmenter
+from patchscale.tasks.segmentation.task import Options, Segmentation
+
+__all__ = ["Options", "Segmentation", "Segmenter"]

@@ -1,0 +1,224 @@
+"""Semantic segmentation: cross-entropy of every counted pixel; test loss per pixel, scores from one table of counts.
+
+Shape letters: B batch, H height, W width, K classes, n measured samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from patchscale.data import DataSpec, Draws, normalise
+from patchscale.data.masks import IGNORED, flip, load_masks, scale_crops
+from patchscale.data.transforms import color_jitter
+from patchscale.errors import InputError
+from patchscale.tasks.segmentation.confusion import confusion, mean_scores
+from patchscale.tasks.segmentation.inference import sliding_logits, whole_logits
+from patchscale.tasks.segmentation.model import Segmenter
+from patchscale.tasks.segmentation.pictures import write_predictions
+from patchscale.tasks.task import Autocast, Batch, ModelSpec, Regularisation
+
+
+class Options(BaseModel):
+    """What segmentation leaves to choose."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    decoder: Literal["upernet", "linear"] = "upernet"
+    """`linear` is the paper's decoder-free model: one linear layer on every token."""
+    channels: int = Field(default=192, ge=4)
+    """Width of UperNet and of the auxiliary head."""
+    auxiliary: float = Field(default=0.0, ge=0)
+    """Weight of a second loss on the features of the last but one depth; 0: no auxiliary head."""
+    scale: tuple[float, float] = (1.0, 1.0)
+    """Range of the random size of training images, relative to the one that just covers the input size."""
+    most_of_one_class: float = Field(default=1.0, gt=0, le=1)
+    """Largest share of a training crop that one class may have; ten places are tried."""
+    inference: Literal["whole", "slide"] = "whole"
+    """Test images at once, or by windows of the input size."""
+    slide_step: float = Field(default=2 / 3, gt=0, le=1)
+    """From window to window, as a share of the window."""
+    score_size: Literal["input", "original"] = "input"
+    """Pixels that are scored: of the image as the model sees it, or of the mask as it is stored."""
+
+
+class Measured(NamedTuple):
+    """Test samples, one by one, and all their pixels counted."""
+
+    indices: Tensor
+    """int64 [n]."""
+    losses: Tensor
+    """Sum of the cross-entropy over counted pixels in nats, float64 [n]."""
+    table: Tensor
+    """int64 [K, K]; see `confusion`."""
+
+
+class Segmentation:
+    """A class for every pixel of a data set's images."""
+
+    Options = Options
+
+    def __init__(self, model: ModelSpec, data: DataSpec, options: Options, regularisation: Regularisation) -> None:
+        _refuse_unfit(regularisation, options)
+        self.spec, self.options, self.regularisation = model, options, regularisation
+        self.train_set = load_masks(data, "train", model.input_size)
+        self.test_set = load_masks(data, "test", model.input_size)
+        self.classes = self.train_set.classes
+        self.train_size, self.test_size = len(self.train_set), len(self.test_set)
+        self.decodes = True
+        self.mean, self.std = self.train_set.mean, self.train_set.std
+
+    @staticmethod
+    def network(spec: ModelSpec, classes: int, options: Options) -> Segmenter:
+        """Encoder and decoder."""
+        return Segmenter(
+            spec.name,
+            input_size=spec.input_size,
+            patch_size=spec.patch_size,
+            num_classes=classes,
+            decoder=options.decoder,
+            channels=options.channels,
+            auxiliary=options.auxiliary > 0,
+            positions=spec.positions,
+            drop_path=spec.drop_path,
+            **spec.options,
+        )
+
+    def build_model(self) -> Segmenter:
+        """See `Task.build_model`."""
+        return self.network(self.spec, len(self.classes), self.options)
+
+    def encoder(self, model: nn.Module) -> nn.Module:
+        """See `Task.encoder`."""
+        return model.encoder  # pyright: ignore[reportReturnType]
+
+    def batch(self, indices: Tensor, seed: int, rows: slice) -> Batch:
+        """Inputs float32 [B, 3, H, W] and targets uint8 [B, H, W]: random crops, mirrored, colours changed."""
+        draws = Draws(torch.Generator().manual_seed(seed), len(indices), rows)
+        augment = self.regularisation.augment
+        images, masks = scale_crops(
+            self.train_set.read(indices[rows]),
+            self.spec.input_size,
+            draws,
+            scale=self.options.scale,
+            most_of_one_class=self.options.most_of_one_class,
+            resample=self.train_set.resample,
+            fill=_bytes(self.mean),
+        )
+        if augment.horizontal_flip:
+            images, masks = flip(images, masks, draws.uniform(0, 1) < augment.horizontal_flip)
+        if augment.color_jitter:
+            images = color_jitter(images, augment.color_jitter, draws)
+        return Batch(normalise(images, self.mean, self.std), masks)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Cross-entropy over counted pixels divided by all pixels, and the auxiliary head's by its weight.
+
+        Dividing by all pixels makes a batch's loss the mean of its samples' losses, however it is divided.
+        """
+        logits, extra = model.forward_train(batch.inputs)  # pyright: ignore[reportCallIssue]
+        loss = self._pixel_loss(logits, batch.targets)
+        return loss if extra is None else loss + self.options.auxiliary * self._pixel_loss(extra, batch.targets)
+
+    def measure(self, model: nn.Module, device: torch.device, autocast: Autocast, indices: Tensor) -> Measured:
+        """See `Task.measure`; one image at a time, so that no digit depends on the division."""
+        original = self.options.score_size == "original"
+        table = torch.zeros(len(self.classes), len(self.classes), dtype=torch.int64)
+        losses = []
+        for index in indices.tolist():
+            image, mask = self.test_set.test_view(index, original=original)
+            truth = torch.from_numpy(mask.copy())[None].to(device)
+            logits = self.logits(model, image, device, autocast, mask.shape)
+            each = F.cross_entropy(logits, truth.long(), ignore_index=IGNORED, reduction="none")
+            losses.append(each.double().sum().item())
+            table += confusion(logits.argmax(1), truth, len(self.classes)).cpu()
+        return Measured(indices, torch.tensor(losses, dtype=torch.float64), table)
+
+    def scores(self, parts: Sequence[Measured]) -> dict[str, float]:
+        """`test_loss` (mean cross-entropy of counted pixels, nats), `miou`, `mean_accuracy`, `pixel_accuracy`."""
+        order = torch.cat([part.indices for part in parts]).argsort()
+        losses = torch.cat([part.losses for part in parts])[order]
+        table = sum_tables(parts)
+        return {"test_loss": losses.sum().item() / max(1, int(table.sum())), **mean_scores(table)}
+
+    def logits(
+        self, model: nn.Module, image: np.ndarray, device: torch.device, autocast: Autocast, size: Sequence[int]
+    ) -> Tensor:
+        """Logits float32 [1, K, *size] of an image uint8 [h, w, 3]; the model is in evaluation mode."""
+        pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(device)
+        with autocast():
+            return resized_logits(model, normalise(pixels, self.mean, self.std), self.options, size)
+
+    def illustrate(self, model: nn.Module, device: torch.device, autocast: Autocast, folder: Path) -> None:
+        """Writes some test images with truth and prediction, and how every class was found, to `folder`."""
+        write_predictions(self, model, device, autocast, folder)
+
+    @staticmethod
+    def head_cost(spec: ModelSpec, classes: int, options: Options) -> tuple[int, int]:
+        """Parameters and forward FLOPs of an image (a multiply-add as 2) beyond the encoder."""
+        with torch.device("meta"), torch.no_grad():
+            model = Segmentation.network(spec, classes, options)
+            heads = [model.decoder] if model.auxiliary is None else [model.decoder, model.auxiliary]
+            grid = (spec.input_size[0] // spec.patch_size, spec.input_size[1] // spec.patch_size)
+            features = [torch.empty(1, model.encoder.num_features, *grid) for _ in model.taps]
+            with FlopCounterMode(display=False) as counter:
+                for head in heads:
+                    head(features)
+        return sum(part.numel() for head in heads for part in head.parameters()), counter.get_total_flops()
+
+    def _pixel_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        summed = F.cross_entropy(
+            logits.float(),
+            targets.long(),
+            ignore_index=IGNORED,
+            reduction="sum",
+            label_smoothing=self.regularisation.label_smoothing,
+        )
+        return summed / targets.numel()
+
+
+def resized_logits(model: nn.Module, inputs: Tensor, options: Options, size: Sequence[int]) -> Tensor:
+    """Logits float32 [B, K, *size] of normalised images of any size, in the way that `options` names."""
+    assert isinstance(model, Segmenter)
+    logits = (
+        whole_logits(model, inputs)
+        if options.inference == "whole"
+        else sliding_logits(model, inputs, options.slide_step)
+    )
+    if tuple(logits.shape[2:]) == tuple(size):
+        return logits
+    return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def sum_tables(parts: Sequence[Measured]) -> Tensor:
+    """The confusion table of all parts, int64 [K, K]."""
+    return torch.stack([part.table for part in parts]).sum(0)
+
+
+def _bytes(colour: Sequence[float]) -> tuple[int, int, int]:
+    red, green, blue = (round(255 * value) for value in colour)
+    return red, green, blue
+
+
+def _refuse_unfit(regularisation: Regularisation, options: Options) -> None:
+    """Raises InputError for what is not defined for images with masks."""
+    augment, mixing, _ = regularisation
+    known = {"horizontal_flip", "color_jitter"}
+    changed = {name for name in type(augment).model_fields if getattr(augment, name) != getattr(type(augment)(), name)}
+    if unfit := sorted(changed - known):
+        raise InputError(
+            f"recipe.augment.{unfit[0]} is not for segmentation; "
+            "use horizontal_flip, color_jitter and task_options.scale"
+        )
+    if mixing.active:
+        raise InputError("recipe.mixing is not for segmentation; leave it out")
+    if not 0 < options.scale[0] <= options.scale[1]:
+        raise InputError(f"task_options.scale {options.scale} is not a range of positive numbers; low before high")
