@@ -16,14 +16,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from patchscale.cost import DEVICES, plan
 from patchscale.report import build
 from patchscale.report.live import server
 
 pytestmark = pytest.mark.browser
 
-SECTIONS = ("overview", "law", "refinements", "curves", "cost", "tokens", "trials", "about")
+SECTIONS = ("overview", "law", "refinements", "curves", "cost", "planner", "tokens", "trials", "about")
 MARKS = ".plot .scatterlayer .point, .plot .scatterlayer .js-line"
 
 
@@ -97,6 +99,44 @@ def test_every_panel_has_marks_and_says_what_it_shows(visit, report):
         assert len(plots.nth(place).get_attribute("aria-label")) > 40
     assert page.locator("#law .plot").first.locator(".point").count() == 12
     assert page.locator("#tokens img").evaluate_all("(all) => all.every((i) => i.complete && i.alt.length > 20)")
+
+
+def test_the_planner_panel_is_the_planner_at_twenty_nodes(visit, report, run_directory):
+    page = visit(report)
+    grid = page.evaluate("JSON.parse(document.getElementById('data').textContent).planner")
+    random = np.random.default_rng(3)
+    choices = set()
+    for _ in range(20):
+        device = grid["devices"][int(random.integers(len(grid["devices"])))]
+        counts = [n for n in grid["counts"] if n == 1 or not DEVICES[device["name"]].is_cpu]
+        count, hours = int(random.choice(counts)), int(random.integers(len(grid["hours"])))
+        target = int(random.integers(len(grid["targets"])))
+        page.locator("#plan-device").select_option(label=device["title"])
+        for name, place in (("count", grid["counts"].index(count)), ("hours", hours), ("target", target)):
+            page.locator(f"#plan-{name}").evaluate(
+                "(input, value) => { input.value = value; input.dispatchEvent(new Event('input')); }", place
+            )
+        best = plan(
+            device["name"], gpus=count, budget_hours=grid["hours"][hours], target=grid["targets"][target],
+            data_size=grid["data_size"], table=run_directory / "results.csv",
+        ).configurations[0]  # fmt: skip
+        shown = page.locator("#plan-choice")
+        assert shown.get_attribute("data-model") == best.model
+        assert shown.get_attribute("data-patch") == str(best.patch_size)
+        assert float(shown.get_attribute("data-predicted")) == pytest.approx(best.predicted, rel=1e-6)
+        assert (page.locator("#plan-warnings").count() > 0) >= bool(best.outside)
+        choices.add((best.model, best.patch_size))
+    assert len(choices) > 1
+
+
+def test_between_two_budgets_the_expectation_is_between(visit, report):
+    page = visit(report)
+    slide = "(input, value) => { input.value = value; input.dispatchEvent(new Event('input')); }"
+    values = []
+    for place in (0, 0.5, 1):
+        page.locator("#plan-hours").evaluate(slide, place)
+        values.append(float(page.locator("#plan-choice").get_attribute("data-predicted")))
+    assert min(values[0], values[2]) <= values[1] <= max(values[0], values[2])
 
 
 def test_colours_of_provenance_never_mix(visit, report):
@@ -216,7 +256,7 @@ def test_every_control_is_reached_by_keyboard(visit, report):
     page.evaluate("document.addEventListener('focusin', (e) => { (window.seen ??= new Set()).add(e.target); })")
     for _ in range(controls + 5):
         page.keyboard.press("Tab")
-    fields = "document.querySelectorAll('button, select, input, summary')"
+    fields = "document.querySelectorAll('button, select, input:enabled, summary')"
     missed = page.evaluate(
         f"[...{fields}].filter((e) => e.checkVisibility() && !window.seen.has(e)).map((e) => e.outerHTML)"
     )

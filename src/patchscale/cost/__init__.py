@@ -9,10 +9,12 @@ from __future__ import annotations
 from patchscale.cost.configuration import Configuration
 from patchscale.cost.devices import DEVICES, Device, device_of
 from patchscale.cost.estimate import Cost, estimate
+from patchscale.cost.grid import plan_grid
 from patchscale.cost.memory import Activations, Memory, activation_memory, largest_batch, training_memory
 from patchscale.cost.overhead import overhead_table
 from patchscale.cost.plan_result import Lesson, Plan
 from patchscale.cost.planner import plan
+from patchscale.cost.reduction import TokenReduction
 from patchscale.cost.shapes import SHAPES, ModelShape, shape_of
 from patchscale.cost.time import StepTime, model_flops_hours, step_time
 
@@ -28,6 +30,7 @@ __all__ = [
     "ModelShape",
     "Plan",
     "StepTime",
+    "TokenReduction",
     "activation_memory",
     "device_of",
     "estimate",
@@ -35,6 +38,7 @@ __all__ = [
     "model_flops_hours",
     "overhead_table",
     "plan",
+    "plan_grid",
     "shape_of",
     "step_time",
     "training_memory",

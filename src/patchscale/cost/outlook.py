@@ -154,14 +154,14 @@ class Outlook:
         log_value += SCHEDULE * math.log(1 / question.share)
         variance = self._shared(question, question)
         scatter = math.sqrt(variance + self.law.noise**2)
+        low, high = self.interval(math.exp(log_value), scatter)
+        return Belief(math.exp(log_value), low, high, deviation=math.sqrt(variance), scatter=scatter)
+
+    def interval(self, value: float, scatter: float) -> tuple[float, float]:
+        """Around a median, at the law's confidence; an error rate ends at one."""
         reach = self.law.quantile * scatter
-        return Belief(
-            value=math.exp(log_value),
-            low=math.exp(log_value - reach),
-            high=math.exp(log_value + reach),
-            deviation=math.sqrt(variance),
-            scatter=scatter,
-        )
+        most = 1.0 if self.law.quantity.endswith("_error") else math.inf
+        return value * math.exp(-reach), min(most, value * math.exp(reach))
 
     def after(self, trial: Question, aim: Question) -> float:
         """Deviation of the logarithm at `aim` once `trial` has been run (a Gaussian update; no result is assumed)."""

@@ -88,7 +88,7 @@ class Plan:
         """The plan as lines to print."""
         kind, amount = next(iter(self.budget.items()))
         count = f"{self.gpus} x " if self.gpus > 1 else ""
-        lines = [f"{count}{self.device.title}, {amount:g} {kind}, {self.data_size:,} images; by the {self.source}"]
+        lines = [f"{count}{self.device.title}, {amount:g} {kind}, {self.data_size:,} images; by {self.source}"]
         lines += [f"note: {note}" for note in self.notes]
         words = self.quantity.replace("_", " ").replace("top1", "top-1")
         lines += [f"{rank}. {line.sentence(words)}" for rank, line in enumerate(self.configurations, 1)]

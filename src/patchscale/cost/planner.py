@@ -8,16 +8,18 @@ target, by device-hours among those that reach it more likely than not.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from patchscale.cost.candidates import draft_published, draft_table
 from patchscale.cost.configuration import Configuration, Draft, settle
 from patchscale.cost.devices import GIB, Device, device_of
+from patchscale.cost.lesson import first_lesson
 from patchscale.cost.outlook import SCHEDULE, Outlook, Question, published_outlook
 from patchscale.cost.placement import usable_memory
-from patchscale.cost.plan_result import Lesson, Plan
+from patchscale.cost.plan_result import Plan
 from patchscale.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,11 +27,33 @@ if TYPE_CHECKING:
 
 LEAST_SHARE = 0.1
 """Shortest schedule worth planning, as a share of the full one."""
-LESSON_BUDGET = 0.25
-"""Largest part of the budget that a first trial may take."""
-LESSON_GAIN = 0.1
-"""A first trial must shrink the best plan's interval by at least this much, relatively, to be worth naming alone."""
-LESSON_SHARES = (LEAST_SHARE, 0.3, 1.0)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What may be spent.
+
+    Attributes:
+        kind: `hours` (wall-clock, all devices together), `money` or `flops` (model FLOPs, three forward passes).
+        amount: of it.
+        price_per_hour: of one device; `money` needs it.
+    """
+
+    kind: Literal["hours", "money", "flops"]
+    amount: float
+    price_per_hour: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.amount) and self.amount > 0):
+            raise InputError(f"budget_{self.kind} {self.amount:g} is not positive; give what may be spent")
+        if self.kind == "money" and self.price_per_hour is None:
+            raise InputError("budget_money needs price_per_hour: what one device costs an hour")
+
+    def needed(self, draft: Draft, gpus: int) -> float:
+        """What the full schedule of `draft` takes of this budget."""
+        if self.kind == "flops":
+            return draft.flops
+        return draft.hours if self.kind == "hours" else draft.hours * gpus * (self.price_per_hour or 0.0)
 
 
 def plan(
@@ -74,89 +98,154 @@ def plan(
     Raises:
         InputError: no budget or several, a value out of range, an unknown name, or a table no law can be fitted to.
     """
+    given = {"hours": budget_hours, "money": budget_money, "flops": budget_flops}
     chosen = device_of(device)
-    kind, budget = _one_budget(budget_hours, budget_money, budget_flops, price_per_hour)
+    budget = _one_budget(given, price_per_hour)
     _check(
         data_size=data_size, gpus=gpus, memory=memory, price_per_hour=price_per_hour, num_classes=num_classes, top=top
     )
-    limit = usable_memory(chosen, None if memory is None else memory * GIB)
-    options = {"gpus": gpus, "limit": limit, "images": data_size, "num_classes": num_classes, "patches": patches}
-    if table is None:
-        if metric not in (None, "top1"):
-            raise InputError(f"metric {metric!r}: the published law is of top1; give a table to plan by test_loss")
-        outlook, notes = published_outlook(data_size)
-        drafts: Iterable[Draft] = draft_published(chosen, models=models, inputs=inputs, **options)
-        other_data = bool(notes)
-        source = "published law: tables 1 and 4 of 2502.03738, ImageNet-1k"
-    else:
+    knowledge = Knowledge(data_size, table=table, metric=metric)
+    planner = Planner(
+        knowledge, chosen, gpus=gpus, memory=memory, models=models, inputs=inputs, patches=patches,
+        num_classes=num_classes,
+    )  # fmt: skip
+    return planner.plan(budget, target=target, top=top)
+
+
+class Knowledge:
+    """What is known before planning: a law, published or of the user's own table, and how far it can be trusted.
+
+    Args:
+        data_size, table, metric: as of `plan`.
+    """
+
+    def __init__(
+        self, data_size: int, *, table: pd.DataFrame | Path | str | None = None, metric: str | None = None
+    ) -> None:
+        self.data_size = data_size
+        self.own = None
+        if table is None:
+            if metric not in (None, "top1"):
+                raise InputError(f"metric {metric!r}: the published law is of top1; give a table to plan by test_loss")
+            self.outlook, self.notes = published_outlook(data_size)
+            self.other_data = bool(self.notes)
+            self.source = "the published law: tables 1 and 4 of 2502.03738, ImageNet-1k"
+            return
         from patchscale.cost.table_law import TableLaw, read_table
 
-        law = TableLaw(read_table(table), metric or "test_loss")
-        outlook, notes = Outlook(law, laboratory=0.0), [f"left out: {text}" for text in law.left_out]
-        drafts = draft_table(chosen, law, models=models, inputs=inputs, **options)
-        other_data = False
-        source = f"the table's own laws of {law.quantity}"
-    aim = _aim(target, outlook.law.quantity)
-    if chosen.time_factor > 1.2:
-        notes.append(f"hours of {chosen.name} within a factor of {chosen.time_factor:g}: {chosen.source}")
-    scale = {"hours": 1.0, "money": gpus * (price_per_hour or 0.0), "flops": 1.0}[kind]
+        self.own = TableLaw(read_table(table), metric or "test_loss")
+        self.outlook = Outlook(self.own, laboratory=0.0)
+        self.notes = [f"left out: {text}" for text in self.own.left_out]
+        self.other_data = False
+        self.source = f"the table's own laws of {self.own.quantity}"
 
-    def needed(draft: Draft) -> float:
-        return draft.flops if kind == "flops" else draft.hours * scale
+    def limits(self, draft: Draft, share: float) -> list[str]:
+        """In which ways `share` of `draft` lies outside what is known."""
+        found = self.outlook.law.limits(draft.cost)
+        if share < 1:
+            found.append(
+                f"schedule cut to {share:.0%}: scaled by (1/share)^{SCHEDULE}, from ViT-S/16's 90 and 300 epochs"
+            )
+        if draft.start == "coarser":
+            found.append("start from a coarser patch assumed as good as the published first stages")
+        return [*found, *(["the law is of other images"] if self.other_data else [])]
 
-    def settled(draft: Draft) -> Configuration:
-        need = needed(draft)
-        share = min(1.0, max(LEAST_SHARE, budget / need))
-        over = max(share * need / budget, draft.memory_bytes / limit if not draft.fits_memory and limit else 0.0)
-        fits = draft.fits_memory and share * need <= budget * (1 + 1e-9)
-        belief = outlook.predict(Question(draft.cost, share, draft.start))
-        outside = [*_outside(draft, outlook, share), *(["the law is of other images"] if other_data else [])]
+
+class Planner:
+    """Everything that can be trained on some devices; one planner answers for many budgets and targets.
+
+    Args:
+        knowledge: the law.
+        device, gpus, memory, models, inputs, patches, num_classes: as of `plan`.
+
+    Raises:
+        InputError: no patch size divides any input size.
+    """
+
+    def __init__(
+        self,
+        knowledge: Knowledge,
+        device: Device,
+        *,
+        gpus: int = 1,
+        memory: float | None = None,
+        models: Sequence[str] | None = None,
+        inputs: Sequence[int] | None = None,
+        patches: Sequence[int] | None = None,
+        num_classes: int = 1000,
+    ) -> None:
+        self.knowledge, self.device, self.gpus = knowledge, device, gpus
+        self.limit = usable_memory(device, None if memory is None else memory * GIB)
+        options = {
+            "gpus": gpus, "limit": self.limit, "images": knowledge.data_size, "num_classes": num_classes,
+            "models": models, "inputs": inputs, "patches": patches,
+        }  # fmt: skip
+        if knowledge.own is None:
+            self.drafts = list(draft_published(device, **options))
+        else:
+            self.drafts = list(draft_table(device, knowledge.own, **options))
+        if not self.drafts:
+            raise InputError(
+                "no configuration to plan: no patch size divides any input size; give other inputs or patches"
+            )
+
+    def plan(self, budget: Budget, *, target: float | None = None, top: int = 10) -> Plan:
+        """Ranks what `budget` allows; see the function `plan`."""
+        knowledge, device = self.knowledge, self.device
+        aim = _aim(target, knowledge.outlook.law.quantity)
+        pairs = [(draft, self._settled(draft, budget, aim)) for draft in self.drafts]
+        fitting = [pair for pair in pairs if pair[1].fits]
+        ranked = sorted(fitting, key=lambda pair: _rank(pair[1], aim)) or sorted(pairs, key=lambda pair: pair[1].over)
+        ranked = _best_of_each(ranked)[: top if fitting else 3]
+        notes = list(knowledge.notes)
+        if device.time_factor > 1.2:
+            notes.append(f"hours of {device.name} within a factor of {device.time_factor:g}: {device.source}")
+        if not fitting:
+            notes.insert(0, _nearest_note(ranked[0][1], budget, self.limit))
+        elif aim is not None and (ranked[0][1].target_probability or 0) < 0.5:
+            notes.append(f"no configuration within the budget is likelier than not to reach {target:g}")
+        lesson = first_lesson(
+            ranked[0],
+            [(draft, budget.needed(draft, self.gpus) / budget.amount) for draft, _ in fitting],
+            knowledge.outlook,
+            gpus=self.gpus,
+        )
+        return Plan(
+            device=device,
+            gpus=self.gpus,
+            budget={budget.kind: budget.amount},
+            memory_bytes=self.limit,
+            data_size=knowledge.data_size,
+            target=target,
+            source=knowledge.source,
+            outlook=knowledge.outlook.to_dict(),
+            fits=bool(fitting),
+            configurations=tuple(configuration for _, configuration in ranked),
+            learn_first=lesson,
+            notes=tuple(notes),
+        )
+
+    def _settled(self, draft: Draft, budget: Budget, aim: float | None) -> Configuration:
+        """The part of a draft's schedule that the budget pays for, with what is expected of it."""
+        need = budget.needed(draft, self.gpus)
+        share = min(1.0, max(LEAST_SHARE, budget.amount / need))
+        over = share * need / budget.amount
+        if not draft.fits_memory:
+            over = max(over, draft.memory_bytes / self.limit) if self.limit else math.inf
         return settle(
-            draft, share, belief, device=chosen, gpus=gpus, price=price_per_hour, target=aim, outside=outside,
-            fits=fits, over=over if limit else math.inf,
+            draft, share, self.knowledge.outlook.predict(Question(draft.cost, share, draft.start)), device=self.device,
+            gpus=self.gpus, price=budget.price_per_hour, target=aim, outside=self.knowledge.limits(draft, share),
+            fits=draft.fits_memory and share * need <= budget.amount * (1 + 1e-9), over=over,
         )  # fmt: skip
 
-    pairs = [(draft, settled(draft)) for draft in drafts]
-    if not pairs:
-        raise InputError("no configuration to plan: no patch size divides any input size; give other inputs or patches")
-    fitting = [pair for pair in pairs if pair[1].fits]
-    ranked = sorted(fitting, key=lambda pair: _rank(pair[1], aim)) or sorted(pairs, key=lambda pair: pair[1].over)
-    ranked = _best_of_each(ranked)[: top if fitting else 3]
-    if not fitting:
-        notes.insert(0, _nearest_note(ranked[0][1], kind, budget, limit))
-    elif aim is not None and (ranked[0][1].target_probability or 0) < 0.5:
-        notes.append(f"no configuration within the budget is likelier than not to reach {target:g}")
-    lesson = _first_lesson(
-        ranked[0][0], ranked[0][1], [d for d, _ in fitting], outlook, budget, needed, gpus, scale, kind
-    )
-    return Plan(
-        device=chosen,
-        gpus=gpus,
-        budget={kind: budget},
-        memory_bytes=limit,
-        data_size=data_size,
-        target=target,
-        source=source,
-        outlook=outlook.to_dict(),
-        fits=bool(fitting),
-        configurations=tuple(configuration for _, configuration in ranked),
-        learn_first=lesson,
-        notes=tuple(notes),
-    )
 
-
-def _one_budget(
-    hours: float | None, money: float | None, flops: float | None, price: float | None
-) -> tuple[str, float]:
-    given = {name: value for name, value in (("hours", hours), ("money", money), ("flops", flops)) if value is not None}
-    if len(given) != 1:
-        raise InputError(f"{len(given)} budgets given; give one of budget_hours, budget_money, budget_flops")
-    kind, value = next(iter(given.items()))
-    if not (math.isfinite(value) and value > 0):
-        raise InputError(f"budget_{kind} {value} is not positive; give what may be spent")
-    if kind == "money" and price is None:
-        raise InputError("budget_money needs price_per_hour: what one device costs an hour")
-    return kind, float(value)
+def _one_budget(given: dict, price: float | None) -> Budget:
+    """The only budget of `plan`'s three."""
+    named = {kind: amount for kind, amount in given.items() if amount is not None}
+    if len(named) != 1:
+        raise InputError(f"{len(named)} budgets given; give one of budget_hours, budget_money, budget_flops")
+    kind, amount = next(iter(named.items()))
+    return Budget(kind, float(amount), price)
 
 
 def _check(**values: float | None) -> None:
@@ -178,18 +267,9 @@ def _aim(target: float | None, quantity: str) -> float | None:
     return target
 
 
-def _outside(draft: Draft, outlook: Outlook, share: float) -> list[str]:
-    found = outlook.law.limits(draft.cost)
-    if share < 1:
-        found.append(f"schedule cut to {share:.0%}: scaled by (1/share)^{SCHEDULE}, from ViT-S/16's 90 and 300 epochs")
-    if draft.start == "coarser":
-        found.append("start from a coarser patch assumed as good as the published first stages")
-    return found
-
-
 def _rank(line: Configuration, aim: float | None) -> tuple:
     if aim is None or line.target_probability is None:
-        return (line.high, line.device_hours)
+        return (line.high, line.predicted, line.device_hours)
     return (0, line.device_hours) if line.target_probability >= 0.5 else (1, -line.target_probability)
 
 
@@ -201,47 +281,13 @@ def _best_of_each(pairs: list[tuple[Draft, Configuration]]) -> list[tuple[Draft,
     return list(kept.values())
 
 
-def _nearest_note(line: Configuration, kind: str, budget: float, limit: float) -> str:
+def _nearest_note(line: Configuration, budget: Budget, limit: float) -> str:
     if line.memory_bytes > limit:
         return (
             f"nothing fits in {limit / GIB:.3g} GiB of usable memory; the nearest needs "
             f"{line.memory_bytes / GIB:.3g} GiB with one image a pass and recompute on"
         )
     return (
-        f"no configuration fits a budget of {budget:g} {kind}, even at {LEAST_SHARE:.0%} of its schedule; "
-        f"the nearest needs {line.over:.3g} times as much"
-    )
-
-
-def _first_lesson(
-    best: Draft, line: Configuration, drafts: list[Draft], outlook: Outlook, budget: float, needed, gpus: int,
-    scale: float, kind: str,
-) -> Lesson | None:  # fmt: skip
-    """The trial within a quarter of the budget that shrinks the best plan's interval most per device-hour."""
-    aim = Question(best.cost, line.share, line.start)
-    before = outlook.predict(aim)
-    lessons = []
-    for draft in drafts:
-        for share in LESSON_SHARES:
-            if needed(draft) * share > LESSON_BUDGET * budget:
-                continue
-            trial = Question(draft.cost, share, draft.start)
-            after = outlook.after(trial, aim)
-            scatter = math.hypot(after, outlook.law.noise)
-            lessons.append((1 - scatter / before.scatter, draft.hours * share * gpus, draft, share, scatter))
-    if not lessons:
-        return None
-    worth = [lesson for lesson in lessons if lesson[0] >= LESSON_GAIN] or [max(lessons, key=lambda lesson: lesson[0])]
-    gain, device_hours, draft, share, scatter = max(worth, key=lambda lesson: lesson[0] / lesson[1])
-    reach = outlook.law.quantile * scatter
-    return Lesson(
-        model=draft.cost.model,
-        input_size=draft.cost.input_size,
-        patch_size=draft.cost.patch_size,
-        start=draft.start,
-        share=share,
-        device_hours=device_hours,
-        interval_before=(before.low, before.high),
-        interval_after=(before.value * math.exp(-reach), before.value * math.exp(reach)),
-        shrinks_by=gain,
+        f"no configuration fits a budget of {budget.amount:g} {budget.kind}, even at {LEAST_SHARE:.0%} of its "
+        f"schedule; the nearest needs {line.over:.3g} times as much"
     )

@@ -16,6 +16,7 @@ SCRIPTS = (
     "refinements.js",
     "curves.js",
     "cost.js",
+    "planner.js",
     "table.js",
     "about.js",
     "live.js",

@@ -14,6 +14,7 @@ from patchscale.report import theme
 from patchscale.report.frames import distinct, where
 from patchscale.report.pareto import COSTS, configurations, pareto
 from patchscale.report.pictures import token_pictures
+from patchscale.report.planner import planner_grid
 from patchscale.report.run import CURVE_COLUMNS, Run
 from patchscale.report.unfinished import unfinished, with_axes
 from patchscale.report.verdict import falling, falling_sentences, inversions, plural, verdict
@@ -73,6 +74,7 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
             "differences": differences,
             "crossings": _gather(runs, "crossings"),
             "curves": curve_lists(curves),
+            "planner": None if live else planner_grid(runs),
             "costs": COSTS,
             "configurations": means.to_dict("records"),
             "pareto": {cost: list(pareto(means, cost, y).index) for cost in COSTS if cost in means},
