@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from patchscale.cost.reduction import TokenReduction, released_reduction
 from patchscale.cost.shapes import ModelShape, shape_of
 from patchscale.cost.terms import Term, grid_of, model_terms
 from patchscale.errors import InputError
@@ -30,8 +31,10 @@ class Cost:
         params: all parameters, the position table included.
         params_without_positions: the same without the position table ((tokens + 1) D).
         flops_forward: forward FLOPs, a multiply-add as 2, SSD terms in (`patchscale.cost.terms` states the convention).
-        flops_train: three times the forward FLOPs (recomputation, if any, is not model work).
+        flops_train: three times the forward FLOPs (recomputation, if any, is not model work); what a reducer does
+            without gradient counts once.
         terms: the counts part by part.
+        reduction: fewer tokens from some block on, or None.
     """
 
     shape: ModelShape
@@ -47,6 +50,12 @@ class Cost:
     flops_forward: int
     flops_train: int
     terms: tuple[Term, ...]
+    reduction: TokenReduction | None = None
+
+    @property
+    def kept_tokens(self) -> int:
+        """Rows left after the reducer; all tokens without one."""
+        return self.tokens if self.reduction is None else self.reduction.kept_tokens
 
     @property
     def model(self) -> str:
@@ -55,8 +64,12 @@ class Cost:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able: every count, and the terms as a list."""
-        counts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("shape", "terms")}
-        counts |= {"input_size": list(self.input_size), "grid": list(self.grid)}
+        counts = {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.name not in ("shape", "terms", "reduction")
+        }
+        counts |= {"kept_tokens": self.kept_tokens, "input_size": list(self.input_size), "grid": list(self.grid)}
         return (
             {"model": self.model, "family": self.shape.family}
             | counts
@@ -72,6 +85,7 @@ def estimate(
     num_classes: int = 1000,
     in_chans: int = 3,
     decoder: str | None = None,
+    reduction: TokenReduction | None = None,
 ) -> Cost:
     """Counts parameters, tokens and FLOPs of a model; loads no torch.
 
@@ -82,9 +96,10 @@ def estimate(
         num_classes: rows of the head; 0 for none.
         in_chans: image channels.
         decoder: None for a head on the class token, `linear` for one on every token.
+        reduction: fewer tokens from some block on; the released one for `lct_vit_*`, else none.
 
     Raises:
-        InputError: unknown model or decoder, a patch size that does not divide the input, a negative count.
+        InputError: unknown model, decoder or reducer, a patch size that does not divide the input, a negative count.
     """
     shape = shape_of(model) if isinstance(model, str) else model
     patch_size = shape.patch_size if patch_size is None else patch_size
@@ -94,10 +109,18 @@ def estimate(
         )
     grid = grid_of(input_size, patch_size)
     tokens = grid[0] * grid[1]
+    reduction = reduction or released_reduction(shape)
     terms = model_terms(
-        shape, tokens=tokens, patch_size=patch_size, in_chans=in_chans, num_classes=num_classes, decoder=decoder
+        shape,
+        tokens=tokens,
+        patch_size=patch_size,
+        in_chans=in_chans,
+        num_classes=num_classes,
+        decoder=decoder,
+        reduction=reduction,
     )
     params, flops = sum(t.params for t in terms), sum(t.flops for t in terms)
+    selection = sum(t.flops for t in terms if t.stage == "selection")
     positions = sum(t.params for t in terms if t.name == "positions")
     return Cost(
         shape=shape,
@@ -111,6 +134,7 @@ def estimate(
         params=params,
         params_without_positions=params - positions,
         flops_forward=flops,
-        flops_train=TRAIN_OVER_FORWARD * flops,
+        flops_train=TRAIN_OVER_FORWARD * (flops - selection) + selection,
         terms=tuple(terms),
+        reduction=reduction,
     )

@@ -7,7 +7,7 @@ Adventurer: the same table 7. `pico` and `nano` are ours, for CPUs.
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from patchscale.errors import InputError
@@ -109,6 +109,13 @@ def _adventurer(size: str, patch_size: int) -> ModelShape:
 _ALL = [_deit(size) for size in DEIT_SIZES] + [_adventurer(size, p) for p in (16, 1) for size in ADVENTURER_SIZES]
 SHAPES: dict[str, ModelShape] = {shape.name: shape for shape in _ALL}
 
+LCT_PATCHES = {"tiny": 16, "small": 16, "base": 16, "large": 16, "huge": 14}
+LCT_SHAPES: dict[str, ModelShape] = {
+    f"lct_vit_{size}_patch{p}": replace(_deit(size), name=f"lct_vit_{size}_patch{p}", patch_size=p)
+    for size, p in LCT_PATCHES.items()
+}
+"""Models of "Fewer Tokens, Greater Scaling": DeiT's shapes over slots; they are no candidates of the planner."""
+
 
 def shape_of(name: str) -> ModelShape:
     """The shape of a registered model.
@@ -116,7 +123,8 @@ def shape_of(name: str) -> ModelShape:
     Raises:
         InputError: the name is unknown; the message lists the closest names.
     """
-    if name in SHAPES:
-        return SHAPES[name]
-    close = difflib.get_close_matches(name, SHAPES, n=3, cutoff=0.4) or sorted(SHAPES)
+    known = SHAPES | LCT_SHAPES
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or sorted(known)
     raise InputError(f"unknown model {name!r}; use one of {', '.join(close)}")

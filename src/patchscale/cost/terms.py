@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from patchscale.cost.reduction import TokenReduction, reducer_work
 from patchscale.cost.shapes import ModelShape
 from patchscale.errors import InputError
 
@@ -28,7 +29,7 @@ class Term:
     """One part of the model.
 
     Attributes:
-        stage: `patch_embed`, `positions`, `blocks` or `head`.
+        stage: `patch_embed`, `positions`, `blocks`, `head`, or of a reducer `reducer` and `selection` (no gradient).
         name: the layer, such as `qkv`, summed over blocks.
         params: parameters.
         flops: forward FLOPs of one image.
@@ -74,7 +75,14 @@ def ssd_flops_chunked(rows: int, heads: int, headdim: int, d_state: int, chunk: 
 
 
 def model_terms(
-    shape: ModelShape, *, tokens: int, patch_size: int, in_chans: int, num_classes: int, decoder: str | None
+    shape: ModelShape,
+    *,
+    tokens: int,
+    patch_size: int,
+    in_chans: int,
+    num_classes: int,
+    decoder: str | None,
+    reduction: TokenReduction | None = None,
 ) -> list[Term]:
     """All parts of one model at `tokens` tokens; their sums are the model's parameters and forward FLOPs.
 
@@ -85,14 +93,15 @@ def model_terms(
         in_chans: image channels.
         num_classes: rows of the head; 0 for none.
         decoder: None for a classification head on the class token, `linear` for one on every token.
+        reduction: fewer tokens from some block on; None for all tokens in all blocks.
 
     Raises:
-        InputError: an unknown decoder.
+        InputError: an unknown decoder or reducer, or a reduction that does not fit.
     """
     if decoder not in (None, "linear"):
         raise InputError(f"unknown decoder {decoder!r}; use None (class token) or 'linear' (every token)")
     dim, patch = shape.embed_dim, in_chans * patch_size**2
-    block_terms = _attention_block if shape.family == "deit" else _mamba_block
+    blocks = _blocks(shape, tokens) if reduction is None else _reduced_blocks(shape, tokens, reduction)
     head_rows = 1 if decoder is None else tokens
     final_norm = 2 * dim if shape.family == "deit" else dim
     head = num_classes * (dim + 1)
@@ -100,9 +109,35 @@ def model_terms(
         Term("patch_embed", "patch_embed", patch * dim + dim, 2 * tokens * patch * dim),
         Term("positions", "class_token", dim, 0),
         Term("positions", "positions", (tokens + 1) * dim, 0),
-        *(Term("blocks", n, shape.depth * p, shape.depth * f) for n, p, f in block_terms(shape, tokens)),
+        *blocks,
         Term("head", "norm", final_norm, 0),
         Term("head", "head", head, 2 * head_rows * dim * num_classes),
+    ]
+
+
+def _blocks(shape: ModelShape, tokens: int) -> list[Term]:
+    block_terms = _attention_block if shape.family == "deit" else _mamba_block
+    return [Term("blocks", n, shape.depth * p, shape.depth * f) for n, p, f in block_terms(shape, tokens)]
+
+
+def _reduced_blocks(shape: ModelShape, tokens: int, reduction: TokenReduction) -> list[Term]:
+    """The reducer's terms, then the blocks': the first `before` at all tokens, the others at the kept ones."""
+    reduction.check(shape, tokens)
+    params, learned, selection = reducer_work(shape, tokens, reduction)
+    full, few = _blocks(shape, tokens), _blocks(shape, reduction.tokens_after)
+    mixed = [
+        Term(
+            a.stage,
+            a.name,
+            a.params,
+            (reduction.before * a.flops + (shape.depth - reduction.before) * b.flops) // shape.depth,
+        )
+        for a, b in zip(full, few, strict=True)
+    ]
+    return [
+        Term("reducer", reduction.reducer, params, learned),
+        Term("selection", reduction.reducer, 0, selection),
+        *mixed,
     ]
 
 

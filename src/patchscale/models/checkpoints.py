@@ -85,8 +85,9 @@ def load_model(path: Path | str, **changes: Any) -> tuple[nn.Module, LoadReport]
 
     Args:
         path: safetensors written by `save_model` or `convert`.
-        **changes: arguments of `create` to change: `input_size`, `patch_size` and `num_classes` move the weights;
-            `flip`, `positions` and sizes must equal what is stored.
+        **changes: arguments of `create` to change: `input_size`, `patch_size` and `num_classes` move the weights,
+            `kept_tokens` takes another number where the reducer serves several; `flip`, `positions` and sizes must
+            equal what is stored.
 
     Raises:
         InputError: no configuration in the file, or a change that contradicts it.
@@ -94,7 +95,10 @@ def load_model(path: Path | str, **changes: Any) -> tuple[nn.Module, LoadReport]
     state, config = read_checkpoint(path)
     if config is None:
         raise InputError(f"{path} carries no configuration; build the model and use load_resized")
-    movable = ("input_size", "patch_size", "num_classes", "drop_path", "backend", "chunk_size", "dynamic_img_size")
+    movable = (
+        "input_size", "patch_size", "num_classes", "drop_path", "backend", "chunk_size", "dynamic_img_size",
+        "kept_tokens",
+    )  # fmt: skip
     for name, value in changes.items():
         if name not in movable and config.get(name) != value:
             raise InputError(f"{name}={value!r} contradicts {path}, whose weights have {name}={config.get(name)!r}")

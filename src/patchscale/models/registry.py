@@ -9,10 +9,12 @@ import timm
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
-from patchscale.cost.shapes import SHAPES, ModelShape
+from patchscale.cost.shapes import LCT_SHAPES, SHAPES, ModelShape
 from patchscale.errors import InputError
 from patchscale.models.adventurer import Adventurer
 from patchscale.models.deit import DeiT, Positions
+from patchscale.models.lct_vit import LctViT
+from patchscale.models.reduction import reduce_tokens
 from patchscale.tokens import grid_size
 
 _DEFAULTS = {
@@ -29,7 +31,7 @@ _DEFAULTS = {
     "classifier": "head",
     "license": "apache-2.0",
 }
-default_cfgs = generate_default_cfgs({f"{name}.untrained": _DEFAULTS for name in SHAPES})
+default_cfgs = generate_default_cfgs({f"{name}.untrained": _DEFAULTS for name in SHAPES | LCT_SHAPES})
 
 
 def _arguments(shape: ModelShape) -> dict[str, Any]:
@@ -51,7 +53,8 @@ def _kept(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _register(shape: ModelShape) -> None:
-    model_class = DeiT if shape.family == "deit" else Adventurer
+    plain = DeiT if shape.family == "deit" else Adventurer
+    model_class = LctViT if shape.name in LCT_SHAPES else plain
 
     def build(pretrained: bool = False, **kwargs) -> nn.Module:
         from patchscale.models.resizing import filter_state_dict
@@ -73,7 +76,7 @@ def _register(shape: ModelShape) -> None:
     register_model(build)
 
 
-for _shape in SHAPES.values():
+for _shape in (SHAPES | LCT_SHAPES).values():
     _register(_shape)
 
 
@@ -86,6 +89,9 @@ def create(
     in_chans: int = 3,
     positions: Positions = "learned",
     drop_path: float = 0.0,
+    reducer: str = "none",
+    kept_tokens: int | None = None,
+    reducer_options: dict[str, Any] | None = None,
     **model_kwargs: Any,
 ) -> nn.Module:
     """Builds a model by its registered name.
@@ -96,13 +102,17 @@ def create(
         patch_size: p.
         positions: `learned` or `sincos` (ours only).
         drop_path: stochastic depth rate.
+        reducer: one of `patchscale.tokens.reducers.REDUCERS`, or "none"; `lct_vit_*` brings its own.
+        kept_tokens: tokens that a reducer leaves, the class token not counted; for `lct_vit_*` all its slots.
+        reducer_options: further arguments of `patchscale.models.reduction.Reduction`, such as `before` and `nested`.
         **model_kwargs: further arguments of the model, such as `flip`, `embed_dim`, `depth`.
 
     Raises:
-        InputError: unknown model (close names are listed), a patch size that does not divide, a mistyped argument.
+        InputError: unknown model (close names are listed), a patch size that does not divide, a mistyped argument, or
+            a reducer without a number of tokens to keep.
     """
     if not timm.is_model(name):
-        close = difflib.get_close_matches(name, [*SHAPES, *timm.list_models("*vit*")], n=3, cutoff=0.4)
+        close = difflib.get_close_matches(name, [*SHAPES, *LCT_SHAPES, *timm.list_models("*vit*")], n=3, cutoff=0.4)
         raise InputError(f"unknown model {name!r}; use one of {', '.join(close or sorted(SHAPES))}")
     grid_size(input_size, patch_size)
     arguments: dict[str, Any] = {
@@ -113,7 +123,11 @@ def create(
         "drop_path_rate": drop_path,
         **model_kwargs,
     }
-    if name in SHAPES:
+    if name in LCT_SHAPES:
+        if reducer not in ("none", "filtering_released"):
+            raise InputError(f"{name} has its own reducer, filtering_released, not {reducer!r}; use a deit model")
+        arguments |= {} if kept_tokens is None else {"kept_tokens": kept_tokens}
+    elif name in SHAPES:
         arguments["positions"] = positions
     elif positions != "learned":
         raise InputError(f"positions {positions!r} is for models of patchscale, not {name}; use learned")
@@ -121,6 +135,12 @@ def create(
         model = timm.create_model(name, **arguments)
     except TypeError as error:
         raise InputError(f"{name} does not take these arguments: {error}") from error
-    if name not in SHAPES:
+    if name not in SHAPES | LCT_SHAPES:
         model.built_with = {"model": name, **_kept(arguments)}  # type: ignore[assignment]
+    if name not in LCT_SHAPES and reducer != "none":
+        if kept_tokens is None:
+            raise InputError(f"reducer {reducer} needs kept_tokens, the number of tokens to keep")
+        options = reducer_options or {}
+        reduce_tokens(model, reducer, kept_tokens, **options)
+        model.built_with |= {"reducer": reducer, "kept_tokens": kept_tokens, "reducer_options": options}  # type: ignore[operator]
     return model

@@ -69,7 +69,7 @@ def pivoted_qr(rows: Tensor, most: int, tolerance: float | None = None, valid: T
             break
         height, pick = norms.masked_fill(shut, -1.0).max(1)
         direction = rows_at(residual, pick[:, None])
-        direction = direction - (direction @ basis.transpose(1, 2)) @ basis
+        direction = direction - (direction @ basis[:, :step].transpose(1, 2)) @ basis[:, :step]
         direction = direction / direction.norm(dim=2, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
         direction = direction * open_[:, None, None]
         residual.baddbmm_(residual @ direction.transpose(1, 2), direction, alpha=-1)
