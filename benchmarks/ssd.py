@@ -22,7 +22,7 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 
-from patchscale.mixers import Mamba2
+from patchscale.mixers import Mamba2, resolve_backend
 from patchscale.mixers.chunked import ChunkedSSD, pick_chunk
 from patchscale.mixers.lean import LeanMixer, MixerSpec
 from patchscale.mixers.plain import ssd_plain
@@ -105,7 +105,7 @@ def ssd_table(length: int, repeats: int, ceiling: dict[str, float]) -> dict:
 
 def lean_call(mixer: Mamba2, x: torch.Tensor) -> torch.Tensor:
     """Our whole mixer as blocks run it, its norm and residual included."""
-    spec = MixerSpec(False, mixer.headdim, 1e-5, None, torch.float32)
+    spec = MixerSpec(False, mixer.headdim, 1e-5, None, torch.float32, resolve_backend("auto", x.device))
     return LeanMixer.apply(
         x, None, torch.ones(DIM), mixer.in_proj.weight, mixer.conv1d.weight, mixer.conv1d.bias, mixer.dt_bias,
         mixer.A_log, mixer.D, mixer.norm.weight, mixer.out_proj.weight, spec,

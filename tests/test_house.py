@@ -17,7 +17,7 @@ ALLOWED = {
     "tokens": {"errors"},
     "laws": {"errors", "files"},
     "cost": {"errors", "files", "laws"},
-    "mixers": {"errors", "tokens"},
+    "mixers": {"errors", "files", "tokens"},
     "models": {"errors", "files", "tokens", "mixers", "cost"},
     "data": {"errors", "files"},
     "tasks": {"errors", "files", "models", "data", "tokens"},

@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import Any
 
 
+def cache_folder() -> Path:
+    """Where downloads, decoded images and compiled code are kept: `PATCHSCALE_CACHE`, or ~/.cache/patchscale."""
+    return Path(os.environ.get("PATCHSCALE_CACHE") or Path.home() / ".cache" / "patchscale")
+
+
 def write_bytes(path: Path | str, content: bytes, *, durable: bool = True) -> None:
     """Replaces `path` by `content` in one step.
 

@@ -9,15 +9,26 @@ import pytest
 import torch
 
 from patchscale.errors import InputError
-from patchscale.mixers import BACKENDS, backend_report, resolve_backend
+from patchscale.mixers import BACKENDS, backend_report, native_build, resolve_backend
 from patchscale.mixers.external import images_per_call, in_pieces, largest_offset
 
 CPU = torch.device("cpu")
 
 
-def test_auto_is_torch_on_a_cpu_and_named_backends_must_run(monkeypatch):
+@pytest.fixture
+def fresh_build(monkeypatch, tmp_path):
+    """Nothing compiled yet: an empty cache folder, no library loaded."""
+    monkeypatch.setenv("PATCHSCALE_CACHE", str(tmp_path))
+    native_build._attempt.cache_clear()
+    yield tmp_path
+    native_build._attempt.cache_clear()
+
+
+def test_auto_and_named_backends_must_run(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    assert resolve_backend("auto", CPU) == "torch"
+    assert resolve_backend("auto", CPU) == ("native" if native_build.compiler() else "torch")
+    assert resolve_backend("auto", torch.device("mps")) == "torch"
+    assert resolve_backend("torch", CPU) == "torch"
     assert resolve_backend("reference", CPU) == "reference"
     for name in ("triton", "mamba_ssm", "fla"):
         with pytest.raises(InputError, match=f"SSD backend '{name}' cannot run: .*; (pip install|run on a GPU)"):
@@ -26,9 +37,38 @@ def test_auto_is_torch_on_a_cpu_and_named_backends_must_run(monkeypatch):
         resolve_backend("cuda_magic", CPU)
 
 
-def test_report_says_what_runs_and_why():
+@pytest.mark.parametrize(
+    ("compiler", "why"),
+    [("/nowhere/c++", "No such file"), ("false", "false failed"), (None, "no C.. compiler was found")],
+)
+def test_without_a_working_compiler_torch_runs_and_native_says_why(monkeypatch, fresh_build, compiler, why):
+    if compiler is None:
+        monkeypatch.delenv("CXX", raising=False)
+        monkeypatch.setenv("PATH", str(fresh_build))
+    else:
+        monkeypatch.setenv("CXX", compiler)
+    assert resolve_backend("auto", CPU) == "torch"
+    with pytest.raises(InputError, match=f"SSD backend 'native' cannot run: .*{why}.*; install g"):
+        resolve_backend("native", CPU)
     report = backend_report("cpu")
     assert report["auto"] == "torch"
+    assert "compiler" in report["faster"]
+
+
+def test_native_is_compiled_once_and_kept(fresh_build):
+    if native_build.compiler() is None:
+        pytest.skip("no C++ compiler")
+    native_build.library()
+    (built,) = (fresh_build / "native").iterdir()
+    written = built.stat().st_mtime_ns
+    native_build._attempt.cache_clear()
+    native_build.library()
+    assert [f.stat().st_mtime_ns for f in (fresh_build / "native").iterdir()] == [written]
+
+
+def test_report_says_what_runs_and_why():
+    report = backend_report("cpu")
+    assert report["auto"] in ("native", "torch")
     assert [b["name"] for b in report["backends"]] == list(BACKENDS)
     assert all(b["reason"] and (b["available"] or b["hint"]) for b in report["backends"])
 

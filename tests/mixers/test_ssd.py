@@ -7,7 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patchscale.errors import InputError
-from patchscale.mixers import chunked, ssd, ssd_step
+from patchscale.mixers import chunked, native, ssd, ssd_step
+from patchscale.mixers.backends import status
+
+CHUNKED = [name for name in ("torch", "native") if status(name, torch.device("cpu")).available]
 
 
 def inputs(batch, length, heads, width, state, dtype=torch.float64, seed=0, speed=1.0, initial=True):
@@ -63,10 +66,13 @@ def assert_same(values, tolerance, final=True, **options):
     initial=st.booleans(),
     final=st.booleans(),
     seed=st.integers(0, 1000),
+    backend=st.sampled_from(CHUNKED),
 )
-def test_chunked_equals_the_oracle_in_float64(batch, length, heads, width, state, chunk, speed, initial, final, seed):
+def test_chunked_equals_the_oracle_in_float64(
+    batch, length, heads, width, state, chunk, speed, initial, final, seed, backend
+):
     values = inputs(batch, length, heads, width, state, seed=seed, speed=speed, initial=initial)
-    assert_same(values, 1e-8, final, backend="torch", chunk_size=chunk)
+    assert_same(values, 1e-8, final, backend=backend, chunk_size=chunk)
 
 
 @pytest.mark.parametrize("slab_bytes", [1, 1 << 30])
@@ -76,20 +82,40 @@ def test_chunked_does_not_depend_on_the_slab(monkeypatch, slab_bytes, speed):
     assert_same(inputs(2, 53, 3, 4, 5, speed=speed), 1e-8, backend="torch", chunk_size=8)
 
 
+@pytest.mark.parametrize("backend", CHUNKED)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.bfloat16, 6e-2)])
 @pytest.mark.parametrize("length", [1, 2, 29, 63, 64, 65, 200])
-def test_chunked_in_lower_precision(dtype, tolerance, length):
-    assert_same(inputs(2, length, 2, 16, 16, dtype=dtype, speed=0.3), tolerance, backend="torch")
+def test_chunked_in_lower_precision(dtype, tolerance, length, backend):
+    assert_same(inputs(2, length, 2, 16, 16, dtype=dtype, speed=0.3), tolerance, backend=backend)
 
 
-def test_a_long_sequence_with_fast_decay_stays_finite():
+@pytest.mark.parametrize("backend", CHUNKED)
+def test_a_long_sequence_with_fast_decay_stays_finite(backend):
     values = inputs(1, 700, 2, 4, 4, dtype=torch.float32, speed=100.0)
-    outs, grads = run(values, backend="torch", chunk_size=256)
+    outs, grads = run(values, backend=backend, chunk_size=256)
     assert all(t.isfinite().all() for t in [*outs, *grads])
-    assert_same(values, 5e-3, backend="torch", chunk_size=256)  # dt near 100 magnifies rounding in dA
+    assert_same(values, 5e-3, backend=backend, chunk_size=256)  # dt near 100 magnifies rounding in dA
 
 
-@pytest.mark.parametrize("backend", ["reference", "torch"])
+@pytest.mark.parametrize("segment_bytes", [1, 1 << 30])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_native_does_not_depend_on_threads_or_segments(monkeypatch, segment_bytes, threads):
+    """Also at widths around those of a vector, with every row of a tile left over once."""
+    if "native" not in CHUNKED:
+        pytest.skip("no C++ compiler")
+    monkeypatch.setattr(native, "SEGMENT_BYTES", segment_bytes)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for length, width, state, chunk in [(53, 4, 5, 8), (39, 17, 16, 13), (100, 33, 8, 32)]:
+            values = inputs(2, length, 5, width, state)
+            assert_same(values, 1e-8, backend="native", chunk_size=chunk)
+            assert_same({k: v.detach().float().requires_grad_() for k, v in values.items()}, 2e-4, backend="native")
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("backend", ["reference", *CHUNKED])
 @pytest.mark.parametrize("cut", [1, 9, 16, 30])
 def test_splitting_and_passing_the_state_equals_the_whole(backend, cut):
     values = {k: v.detach() for k, v in inputs(2, 31, 2, 3, 4).items()}
@@ -122,11 +148,12 @@ def test_batch_permutation_commutes():
     torch.testing.assert_close(ssd(**moved), ssd(**values)[order])
 
 
-def test_non_contiguous_views_are_read_correctly():
+@pytest.mark.parametrize("backend", CHUNKED)
+def test_non_contiguous_views_are_read_correctly(backend):
     values = {k: v.detach() for k, v in inputs(2, 21, 2, 3, 4).items()}
     wide = torch.cat([values["B"], values["x"].flatten(2), values["C"]], -1)
     views = {**values, "B": wide[..., :4], "x": wide[..., 4:10].unflatten(-1, (2, 3)), "C": wide[..., 10:]}
-    torch.testing.assert_close(ssd(**views, chunk_size=8), ssd(**values, backend="reference"))
+    torch.testing.assert_close(ssd(**views, chunk_size=8, backend=backend), ssd(**values, backend="reference"))
 
 
 def test_bad_input_is_named():

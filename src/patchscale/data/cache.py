@@ -24,15 +24,10 @@ from filelock import FileLock
 from patchscale.data.decode import open_image, worker_threads
 from patchscale.data.sources import Source
 from patchscale.errors import InputError
-from patchscale.files import write_json
+from patchscale.files import cache_folder, write_json
 
 log = logging.getLogger("patchscale.data")
 FORMAT = 1  # raise when the decoding changes, so that older entries are not used
-
-
-def cache_folder() -> Path:
-    """`PATCHSCALE_CACHE`, or ~/.cache/patchscale."""
-    return Path(os.environ.get("PATCHSCALE_CACHE") or Path.home() / ".cache" / "patchscale")
 
 
 def key_of(files: Sequence[Path | str], **facts: Any) -> str:

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 import torch
 
 from patchscale.errors import InputError
+from patchscale.mixers.native_build import NativeUnavailable, library
 
-BACKENDS = ("reference", "torch", "triton", "mamba_ssm", "fla")
+BACKENDS = ("reference", "torch", "native", "triton", "mamba_ssm", "fla")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ def status(name: str, device: torch.device) -> BackendStatus:
         return BackendStatus(name, True, "step by step, the oracle; slow")
     if name == "torch":
         return BackendStatus(name, True, "chunks of matrix products; runs everywhere")
+    if name == "native":
+        return _native_status(device)
     package = {"triton": "triton", "mamba_ssm": "mamba_ssm", "fla": "fla"}[name]
     wheel = {"triton": "triton", "mamba_ssm": "mamba-ssm", "fla": "flash-linear-attention"}[name]
     if importlib.util.find_spec(package) is None:
@@ -50,14 +53,26 @@ def status(name: str, device: torch.device) -> BackendStatus:
     return BackendStatus(name, False, f"needs an NVIDIA GPU, the tensors are on {device.type}", "run on a GPU")
 
 
+def _native_status(device: torch.device) -> BackendStatus:
+    if device.type != "cpu":
+        return BackendStatus("native", False, f"needs a CPU, the tensors are on {device.type}", "use triton or torch")
+    try:
+        library()
+    except NativeUnavailable as error:
+        return BackendStatus("native", False, str(error), "install g++")
+    return BackendStatus("native", True, "our C++ kernel, compiled here for this processor")
+
+
 def resolve_backend(backend: str, device: torch.device) -> str:
-    """The backend that will run on `device`. `auto`: triton on a GPU that has it, else torch. Any other name must work.
+    """The backend that will run on `device`. `auto`: triton on a GPU that has it, native on a CPU that can compile it,
+    else torch. Any other name must work.
 
     Raises:
         InputError: the name is unknown, or the named backend cannot run here.
     """
     if backend == "auto":
-        return "triton" if device.type == "cuda" and status("triton", device).available else "torch"
+        best = {"cuda": "triton", "cpu": "native"}.get(device.type)
+        return best if best and status(best, device).available else "torch"
     found = status(backend, device)
     if not found.available:
         raise InputError(f"SSD backend {backend!r} cannot run: {found.reason}; {found.hint}, or use backend auto")
@@ -72,6 +87,8 @@ def backend_report(device: torch.device | str | None = None) -> dict:
         faster = "" if chosen == "triton" else "install triton: our GPU kernels need it"
     else:
         faster = "an NVIDIA GPU; on this CPU: more cores, or several one-thread workers for small models"
+        if device.type == "cpu" and chosen != "native":
+            faster = "a C++ compiler (g++): our kernel for CPUs needs one, once; " + faster
     return {
         "device": str(device),
         "auto": chosen,

@@ -47,11 +47,6 @@ def slabs(length: int, chunk: int, group: int) -> list[tuple[int, int, int]]:
     return cuts
 
 
-def cut_chunks(t: Tensor, start: int, count: int, chunk: int) -> Tensor:
-    """[B, L, ...] to a view [B, G, Q, ...] of one slab."""
-    return t[:, start : start + count * chunk].unflatten(1, (count, chunk))
-
-
 class Slab:
     """Chunk-local quantities of one slab, made in both passes.
 
@@ -192,37 +187,74 @@ def slab_backward(
     return dx, ddt, (d_log * dt).sum((0, 1, 2)), db, dc, skip.sum((0, 1, 2)), d_state
 
 
-def _slab_of(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, cut: tuple[int, int, int]) -> Slab:
-    """The chunk-local quantities of one cut (start, chunks, chunk length) of whole sequences."""
-    return Slab(cut_chunks(x, *cut), cut_chunks(dt, *cut), A, cut_chunks(B, *cut), cut_chunks(C, *cut))
+class SlabScan:
+    """The SSD over one slab: chunk-local quantities made once, for the output and for the gradients.
+
+    x [B, G * Q, H, P]; dt [B, G * Q, H] float; A [H] float; B, C [B, G * Q, N]; D [H] or None; `state` [B, H, P, N] is
+    the one that enters, None for zeros.
+    """
+
+    def __init__(self, x, dt, A, B, C, D, state: Tensor | None, chunk: int):
+        x, dt, B, C = (t.unflatten(1, (-1, chunk)) for t in (x, dt, B, C))
+        self.slab, self.D, self.state = Slab(x, dt, A, B, C), D, state
+        self.starts: Tensor | None = None  # states before each chunk, None while nothing but zeros enters
+        self.ends: Tensor | None = None
+
+    def _pass_states(self, needed: bool) -> None:
+        b, g, _, h, p = self.slab.x.shape
+        if self.ends is None and (needed or self.state is not None or g > 1):
+            zeros = self.slab.b.new_zeros(b, h, p, self.slab.b.shape[-1], dtype=self.slab.dt.dtype)
+            starts, last = self.slab.states(zeros if self.state is None else self.state)
+            self.ends = torch.cat([starts[:, 1:], last[:, None]], 1)
+            self.starts = None if self.state is None and g == 1 else starts
+
+    def forward(self, want_last: bool) -> tuple[Tensor, Tensor | None]:
+        """y [B, G * Q, H, P], and the state that leaves when it is wanted."""
+        self._pass_states(want_last)
+        y = self.slab.output(self.starts, self.D).flatten(1, 2)
+        return y, self.ends[:, -1] if want_last and self.ends is not None else None
+
+    def backward(self, dy: Tensor, d_last: Tensor | None, want_first: bool) -> tuple:
+        """Gradients of x, dt, A, B, C, D and the state that enters (None unless wanted)."""
+        self._pass_states(d_last is not None)
+        dy = dy.unflatten(1, self.slab.x.shape[1:3])
+        dx, ddt, da, db, dc, dd, d_first = slab_backward(
+            self.slab, self.starts, self.ends, d_last, dy, self.D, want_first
+        )
+        return (
+            *(t.flatten(1, 2) for t in (dx, ddt)),
+            da,
+            db.flatten(1, 2),
+            dc.flatten(1, 2),
+            dd,
+            d_first if want_first else None,
+        )
+
+
+def _part(cut: tuple[int, int, int], *tensors: Tensor) -> list[Tensor]:
+    start, count, q = cut
+    return [t[:, start : start + count * q] for t in tensors]
 
 
 class ChunkedSSD(torch.autograd.Function):
-    """`ssd` in chunks. Saves inputs, output and one state per slab."""
+    """`ssd` in chunks. Saves inputs and one state per slab."""
 
     @staticmethod
     def forward(ctx, x, dt, A, B, C, D, initial_state, chunk: int, want_final: bool):
         f = torch.promote_types(x.dtype, torch.float32)
         dt_f, a_f = dt.to(f), A.to(f)
         b_, length, h, p = x.shape
-        n = B.shape[-1]
         cuts = slabs(length, chunk, slab_chunks(b_ * chunk * h * p * x.element_size(), x.device))
         state = initial_state.to(f) if initial_state is not None else None
         y = x.new_zeros(x.shape) if not cuts else torch.empty_like(x, memory_format=torch.contiguous_format)
         kept: list[Tensor | None] = []
-        for k, (start, count, q) in enumerate(cuts):
-            slab = _slab_of(x, dt_f, a_f, B, C, (start, count, q))
-            last = k == len(cuts) - 1
+        for k, cut in enumerate(cuts):
+            x_c, dt_c, b_c, c_c, y_c = _part(cut, x, dt_f, B, C, y)
             kept.append(state)
-            starts = None
-            if state is not None or count > 1 or not last or want_final:
-                before = x.new_zeros(b_, h, p, n, dtype=f) if state is None else state
-                starts, after = slab.states(before)
-                starts = None if state is None and count == 1 else starts
-                state = after
-            cut_chunks(y, start, count, q).copy_(slab.output(starts, D))
+            out, state = SlabScan(x_c, dt_c, a_f, b_c, c_c, D, state, cut[2]).forward(want_final or k + 1 < len(cuts))
+            y_c.copy_(out)
         if want_final and state is None:
-            state = x.new_zeros(b_, h, p, n, dtype=f)
+            state = x.new_zeros(b_, h, p, B.shape[-1], dtype=f)
         ctx.save_for_backward(x, dt, A, B, C, D, initial_state, *kept)
         ctx.cuts = cuts
         if not want_final:
@@ -235,27 +267,16 @@ class ChunkedSSD(torch.autograd.Function):
         x, dt, A, B, C, D, initial_state, *kept = ctx.saved_tensors
         f = torch.promote_types(x.dtype, torch.float32)
         dt_f, a_f = dt.to(f), A.to(f)
-        b_, _, h, p = x.shape
-        n = B.shape[-1]
         dx, db, dc = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (x, B, C))
         ddt = torch.zeros_like(dt_f, memory_format=torch.contiguous_format)
         d_a, d_d = torch.zeros_like(a_f), torch.zeros_like(a_f)
         d_state = d_state.to(f) if d_state is not None else None
         for k in reversed(range(len(ctx.cuts))):
-            start, count, q = ctx.cuts[k]
-            slab = _slab_of(x, dt_f, a_f, B, C, (start, count, q))
-            enters = kept[k]
-            want_state = k > 0 or initial_state is not None
-            starts = ends = None
-            if enters is not None or count > 1 or d_state is not None:
-                before = x.new_zeros(b_, h, p, n, dtype=f) if enters is None else enters
-                starts, after = slab.states(before)
-                ends = torch.cat([starts[:, 1:], after[:, None]], 1)
-                starts = None if enters is None and count == 1 else starts
-            dy_cut = cut_chunks(dy, start, count, q)
-            gx, gdt, ga, gb, gc, gd, d_state = slab_backward(slab, starts, ends, d_state, dy_cut, D, want_state)
-            for total, part in ((dx, gx), (ddt, gdt), (db, gb), (dc, gc)):
-                cut_chunks(total, start, count, q).copy_(part)
+            x_c, dt_c, b_c, c_c, dy_c = _part(ctx.cuts[k], x, dt_f, B, C, dy)
+            scan = SlabScan(x_c, dt_c, a_f, b_c, c_c, D, kept[k], ctx.cuts[k][2])
+            gx, gdt, ga, gb, gc, gd, d_state = scan.backward(dy_c, d_state, k > 0 or initial_state is not None)
+            for total, part in zip(_part(ctx.cuts[k], dx, ddt, db, dc), (gx, gdt, gb, gc), strict=True):
+                total.copy_(part)
             d_a += ga
             d_d += gd
         d_init = d_state.to(initial_state.dtype) if initial_state is not None and d_state is not None else None

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from patchscale.mixers.chunked import Slab, pick_chunk, slab_backward, slabs
+from patchscale.mixers.chunked import SlabScan, pick_chunk, slabs
 
 TILE_FLOATS_CPU = 400_000  # rows times channels of a tile: its arrays should lie in the second-level cache
 TILE_ROWS_CPU = (512, 1024)  # but not so few rows that calls cost more than arithmetic
@@ -28,13 +28,15 @@ TILE_ROWS_GPU = 16_384
 
 @dataclass(frozen=True)
 class MixerSpec:
-    """What is fixed about one mixer: flip, head width P, eps of both norms, chunk length, dtype of the products."""
+    """What is fixed about one mixer: flip, head width P, eps of both norms, chunk length, dtype of the products, and
+    the SSD backend (torch or native)."""
 
     flip: bool
     headdim: int
     eps: float
     chunk: int | None
     compute: torch.dtype
+    backend: str
 
 
 def row_factor(x: Tensor, eps: float) -> Tensor:
@@ -73,6 +75,11 @@ class _Weights:
         self.taps = conv_w[:, 0].to(f).t().contiguous()
         self.conv_b, self.dt_bias, self.A, self.D = conv_b.to(f), dt_bias.to(f), -torch.exp(a_log.to(f)), d.to(f)
         self.inner, self.heads = w_out.shape[1], a_log.shape[0]
+        self.scan = SlabScan
+        if spec.backend == "native":
+            from patchscale.mixers.native import NativeScan
+
+            self.scan = NativeScan
         self.state = (conv_w.shape[0] - self.inner) // 2
 
 
@@ -110,12 +117,11 @@ class _Rows:
 class _Tile:
     """The forward pass of one tile up to the product with out_proj; what the backward pass needs stays as attributes.
 
-    unit: [B, halo + T, D] normalised rows, `halo` of them before the tile; state: [B, H, P, S] or None.
+    unit: [B, halo + T, D] normalised rows, `halo` of them before the tile; state: [B, H, P, S] that enters, or None.
     """
 
-    def __init__(self, w: _Weights, unit: Tensor, halo: int, cut: tuple[int, int, int]):
+    def __init__(self, w: _Weights, unit: Tensor, halo: int, chunk: int, state: Tensor | None):
         f, inner, n = w.f, w.inner, w.state
-        _, count, q = cut
         b, total, width = unit.shape
         k = w.taps.shape[0]
         self.unit = unit.to(w.spec.compute).reshape(b * total, width)
@@ -131,16 +137,16 @@ class _Tile:
         act = F.silu(self.pre)
         self.raw = zx[:, halo:, 2 * inner + 2 * n :] + w.dt_bias
         dt = F.softplus(self.raw)
-        chunks = [t.unflatten(1, (count, q)) for t in (act[..., :inner], dt, act[..., inner:-n], act[..., -n:])]
-        x = chunks[0].unflatten(-1, (w.heads, w.spec.headdim))
-        self.slab = Slab(x, chunks[1], w.A, chunks[2], chunks[3])
+        x = act[..., :inner].unflatten(-1, (w.heads, w.spec.headdim))
+        self.scan = w.scan(x, dt, w.A, act[..., inner:-n], act[..., -n:], w.D, state, chunk)
 
-    def gated(self, w: _Weights, starts: Tensor | None) -> tuple[Tensor, Tensor]:
-        """g = y * silu(z) as [B*T, E] and the gated norm's row factor [B*T, 1]."""
-        self.y = self.slab.output(starts, w.D).flatten(-2).flatten(1, 2)
+    def gated(self, w: _Weights, want_last: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """g = y * silu(z) as [B*T, E], the gated norm's row factor [B*T, 1], and the state that leaves if wanted."""
+        y, last = self.scan.forward(want_last)
+        self.y = y.flatten(-2)
         self.gate = F.silu(self.z)
         g = (self.y * self.gate).flatten(0, 1)
-        return g, row_factor(g, w.spec.eps)
+        return g, row_factor(g, w.spec.eps), last
 
 
 def _unit_tile(unit_head, x, rows: _Rows, start: int, stop: int, halo: int, eps: float):
@@ -177,16 +183,10 @@ def run_mixer(w: _Weights, x: Tensor, out: Tensor, scale: Tensor | None):
             stop, drop = start + count * q, int(start == 0)
             body = rows.read(xb, start + drop, stop)
             unit = torch.cat([tail, body * row_factor(body, spec.eps)], 1)
-            tile = _Tile(w, unit, 0 if drop else tail.shape[1], (start, count, q))
-            tail = unit[:, max(0, unit.shape[1] - k + 1) :]
             kept.append(state)
-            starts = None
-            if len(cuts) > 1 or count > 1:
-                before = state if state is not None else _no_state(xb, w)
-                starts, after = tile.slab.states(before)
-                starts = None if state is None and count == 1 else starts
-                state = after if index + 1 < len(cuts) else None
-            g, factor = tile.gated(w, starts)
+            tile = _Tile(w, unit, 0 if drop else tail.shape[1], q, state)
+            tail = unit[:, max(0, unit.shape[1] - k + 1) :]
+            g, factor, state = tile.gated(w, index + 1 < len(cuts))
             y = torch.mm(g.to(spec.compute), w.w_out.t()).to(w.f).mul_(factor).view(len(xb), -1, width)
             y = y if scale is None else y * scale[first : first + group]
             rows.add(ob, start + drop, stop, y[:, drop:].to(x.dtype))
@@ -232,10 +232,6 @@ class LeanMixer(torch.autograd.Function):
         return (dx, d_scale, *grads.finish(norm, w_in, gate, w_out, a_log, conv_w), None)
 
 
-def _no_state(x: Tensor, w: _Weights) -> Tensor:
-    return x.new_zeros(x.shape[0], w.heads, w.spec.headdim, w.state, dtype=w.f)
-
-
 class _Gradients:
     """Running sums of the parameters' gradients, for the folded weights."""
 
@@ -279,13 +275,8 @@ def _backward_group(w: _Weights, grads: _Gradients, rows: _Rows, x, d_out, dx, s
         start, count, q = cuts[index]
         stop, halo, length = start + count * q, min(start, k - 1), count * q
         unit, factor_x = _unit_tile(head, x, rows, start, stop, halo, spec.eps)
-        tile = _Tile(w, unit, halo, cuts[index])
-        state, starts, ends = kept[index], None, None
-        if state is not None or count > 1 or d_state is not None:
-            starts, after = tile.slab.states(state if state is not None else _no_state(x, w))
-            ends = torch.cat([starts[:, 1:], after[:, None]], 1)
-            starts = None if state is None and count == 1 else starts
-        g, factor = tile.gated(w, starts)
+        tile = _Tile(w, unit, halo, q, kept[index])
+        g, factor, _ = tile.gated(w, False)
 
         drop = int(start == 0)
         dy = rows.read(d_out, start + drop, stop).to(f)
@@ -302,15 +293,15 @@ def _backward_group(w: _Weights, grads: _Gradients, rows: _Rows, x, d_out, dx, s
 
         d_zx = torch.empty(b, length, 2 * inner + 2 * n + w.heads, dtype=f, device=x.device)
         d_zx[..., :inner] = torch.ops.aten.silu_backward(dg * tile.y, tile.z)
-        d_ssd = (dg * tile.gate).view(b, count, q, w.heads, spec.headdim)
-        sx, sdt, sa, sb, sc, sd, d_state = slab_backward(tile.slab, starts, ends, d_state, d_ssd, w.D, start > 0)
+        d_y = (dg * tile.gate).view(b, length, w.heads, spec.headdim)
+        sx, sdt, sa, sb, sc, sd, d_state = tile.scan.backward(d_y, d_state, start > 0)
         grads.A += sa
         grads.D += sd
-        d_raw = sdt.flatten(1, 2) * torch.sigmoid(tile.raw)
+        d_raw = sdt * torch.sigmoid(tile.raw)
         grads.dt_bias += d_raw.sum((0, 1))
         d_zx[..., 2 * inner + 2 * n :] = d_raw
 
-        d_act = torch.cat([sx.flatten(-2).flatten(1, 2), sb.flatten(1, 2), sc.flatten(1, 2)], -1)
+        d_act = torch.cat([sx.flatten(-2), sb, sc], -1)
         d_pre = torch.ops.aten.silu_backward(d_act, tile.pre)
         grads.conv_b += d_pre.sum((0, 1))
         padded = F.pad(d_pre, (0, 0, k - 1, 0))  # room for what flows to the rows before the tile

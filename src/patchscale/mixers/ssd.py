@@ -50,10 +50,14 @@ def ssd(
     chunk = chunk_size or pick_chunk(x.shape[1], x.device)
     if name == "reference":
         y, state = ssd_reference(x, dt, A, B, C, D, initial_state)
-    elif name == "torch" and (torch.compiler.is_compiling() or torch.compiler.is_exporting()):
+    elif name in ("torch", "native") and (torch.compiler.is_compiling() or torch.compiler.is_exporting()):
         y, state = ssd_plain(x, dt, A, B, C, D, initial_state, chunk)
     elif name == "torch":
         y, state = ChunkedSSD.apply(x, dt, A, B, C, D, initial_state, chunk, return_final_state)
+    elif name == "native":
+        from patchscale.mixers.native import CHUNK, NativeSSD
+
+        y, state = NativeSSD.apply(x, dt, A, B, C, D, initial_state, chunk_size or CHUNK, return_final_state)
     elif x.dtype == torch.float64:
         raise InputError(f"SSD backend {name!r} does not take float64; use torch or reference")
     elif name == "triton":
