@@ -98,7 +98,13 @@ def _moved(value: Any, device: torch.device) -> Any:
 
 
 class Task(Protocol):
-    """What the training loop needs of a task, which is built of the four arguments of `build_task`."""
+    """What the training loop needs of a task, which is built of the four arguments of `build_task`.
+
+    A task whose model is more than the encoder with its linear head may also have
+
+    - `head_cost(spec, classes, options)`, static: parameters and forward FLOPs of an image beyond the encoder;
+    - `illustrate(model, device, autocast, folder)`: writes pictures of some test samples when a trial is finished.
+    """
 
     train_size: int
     test_size: int
@@ -158,6 +164,7 @@ def evaluate(task: Task, model: nn.Module, device: torch.device, autocast: Autoc
 TASKS = {
     "classification": "patchscale.tasks.classification:Classification",
     "detection": "patchscale.tasks.detection:Detection",
+    "segmentation": "patchscale.tasks.segmentation:Segmentation",
 }
 """Every task by name; its class is imported when it is first asked for."""
 

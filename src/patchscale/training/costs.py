@@ -6,7 +6,27 @@ import dataclasses
 from typing import Any
 
 from patchscale.cost import Cost, ModelShape, estimate, shape_of
-from patchscale.tasks import ModelSpec
+from patchscale.cost.estimate import TRAIN_OVER_FORWARD
+from patchscale.tasks import ModelSpec, task_class
+from patchscale.training.trial import TrialConfig
+
+
+def cost_of_trial(config: TrialConfig, num_classes: int) -> Cost:
+    """Parameters and FLOPs of a trial's model: the encoder and what the task puts on it."""
+    kind = task_class(config.task)
+    count = getattr(kind, "head_cost", None)
+    if count is None:
+        return cost_of(config.model, num_classes)
+    encoder = cost_of(config.model, 0)
+    params, flops = count(config.model, num_classes, kind.Options.model_validate(config.task_options))
+    return dataclasses.replace(
+        encoder,
+        num_classes=num_classes,
+        params=encoder.params + params,
+        params_without_positions=encoder.params_without_positions + params,
+        flops_forward=encoder.flops_forward + flops,
+        flops_train=encoder.flops_train + TRAIN_OVER_FORWARD * flops,
+    )
 
 
 def cost_of(spec: ModelSpec, num_classes: int) -> Cost:

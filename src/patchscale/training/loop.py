@@ -18,7 +18,7 @@ from patchscale.files import write_json, write_text
 from patchscale.tasks import Batch, Task, build_task, evaluate
 from patchscale.training.ahead import Ahead
 from patchscale.training.checkpoint import load_checkpoint, save_checkpoint
-from patchscale.training.costs import cost_of
+from patchscale.training.costs import cost_of_trial
 from patchscale.training.init import apply_init
 from patchscale.training.machine import default_device, describe_device, peak_memory_bytes
 from patchscale.training.metrics import MetricsFile, read_metrics
@@ -117,7 +117,7 @@ class Trainer:
         self.autocast = functools.partial(
             torch.autocast, device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16"
         )
-        self.cost = cost_of(config.model, len(self.task.classes))
+        self.cost = cost_of_trial(config, len(self.task.classes))
         self.metrics = MetricsFile(folder / "metrics.jsonl")
         self.checkpoint = folder / "checkpoints" / "last.safetensors"
         self.step = 0
@@ -268,6 +268,9 @@ class Trainer:
             device=describe_device(self.device),
             commit=commit,
         )
+        illustrate = getattr(self.task, "illustrate", None)
+        if illustrate is not None:
+            illustrate(self._evaluated, self.device, self.autocast, self.folder / "predictions")
         write_json(self.folder / "result.json", row)
         self.checkpoint.unlink(missing_ok=True)
         return row
