@@ -44,6 +44,8 @@ class Progress(NamedTuple):
     """Time in training steps so far, over all sessions of the trial."""
     seconds_left: float
     """Estimate of what steps and test points still take."""
+    test_seconds: float
+    """Time of the last test point of this session; 0 before the first."""
 
 
 class Stopped(Exception):
@@ -160,7 +162,7 @@ class Trainer:
     def _progress(self, loss: float, evaluation_steps: set[int]) -> Progress:
         tests_left = sum(step > self.step for step in evaluation_steps)
         left = self.seconds / self.step * (self.steps - self.step) + self.test_seconds * tests_left
-        return Progress(self.step, self.steps, loss, self.seconds, left)
+        return Progress(self.step, self.steps, loss, self.seconds, left, self.test_seconds)
 
     def _build_model(self) -> nn.Module:
         model = self.task.build_model()
