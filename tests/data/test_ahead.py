@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from patchscale.data import DataSpec, EpochSampler, load, read_ahead
+from patchscale.data import Crop, DataSpec, EpochSampler, load, read_ahead
 from patchscale.errors import InputError
 
 
@@ -15,11 +15,11 @@ from patchscale.errors import InputError
 def test_batches_come_in_order_and_equal_direct_reads(class_folders, depth):
     images = load(DataSpec(name=str(class_folders), memory_gib=0.0), "train", (10, 10))
     sampler = EpochSampler(len(images), 0, 5)
-    batches = list(read_ahead(images, ((sampler.batch(step), step) for step in range(9)), depth=depth))
+    batches = list(read_ahead(images, ((sampler.batch(step), Crop(step)) for step in range(9)), depth=depth))
     assert len(batches) == 9
     for step, (indices, pixels) in enumerate(batches):
         assert torch.equal(indices, sampler.batch(step))
-        assert torch.equal(pixels, images.read(sampler.batch(step), crop_seed=step))
+        assert torch.equal(pixels, images.read(sampler.batch(step), Crop(step)))
 
 
 def test_an_endless_sequence_can_be_left(class_folders):

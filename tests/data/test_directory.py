@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from patchscale.data import DataSpec, load
+from patchscale.data import Crop, DataSpec, load
 from patchscale.data.encoded import DiskImages, limit_positions
 from patchscale.errors import InputError
 
@@ -60,7 +60,7 @@ def test_class_folders_read_as_they_lie(class_folders):
     expected = torch.from_numpy(originals(class_folders / "train"))[:, None].expand(-1, 3, -1, -1)
     assert torch.equal(train.read(range(18)), expected)
     assert torch.equal(train.read(torch.tensor([4, 1])), expected[[4, 1]])
-    assert torch.equal(train.read([2], crop_seed=5), expected[[2]]), "held images are not cropped"
+    assert torch.equal(train.read([2], Crop(5)), expected[[2]]), "held images are not cropped"
 
 
 def test_shards_equal_folders(class_folders, shards):
@@ -133,12 +133,26 @@ def test_reading_from_disk_equals_memory_for_the_test_view(class_folders):
         assert torch.equal(read.read(range(6)), held.read(range(6)))
 
 
-def test_random_resized_crops_are_a_pure_function_of_seed_and_index(class_folders):
+def test_random_resized_crops_are_a_pure_function_of_seed_row_and_index(class_folders):
     images = load(DataSpec(name=str(class_folders), memory_gib=0.0), "train", (16, 16))
-    first = images.read(range(18), crop_seed=7)
-    assert torch.equal(images.read([11, 3], crop_seed=7), first[[11, 3]])
-    assert not torch.equal(images.read([3], crop_seed=8), first[[3]])
-    assert not torch.equal(images.read([3]), first[[3]])
+    whole = images.read(range(18), Crop(7))
+    assert torch.equal(images.read([11, 12], Crop(7, first_row=11)), whole[[11, 12]])
+    assert not torch.equal(images.read([3], Crop(8, first_row=3)), whole[[3]])
+    assert not torch.equal(images.read([3]), whole[[3]])
+
+
+def test_two_views_of_an_image_in_one_batch_are_cropped_differently(class_folders):
+    images = load(DataSpec(name=str(class_folders), memory_gib=0.0), "train", (16, 16))
+    first, second = images.read([3, 3], Crop(7))
+    assert not torch.equal(first, second)
+
+
+def test_crops_keep_the_share_of_the_area_that_is_asked_for(class_folders):
+    images = load(DataSpec(name=str(class_folders), memory_gib=0.0), "test", (16, 16))
+    nearly_all = images.read([2] * 20, Crop(0, scale=(0.98, 1.0))).float()
+    little = images.read([2] * 20, Crop(0, scale=(0.08, 0.1))).float()
+    view = images.read([2]).float()
+    assert (nearly_all - view).abs().mean() < 0.25 * (little - view).abs().mean()
 
 
 def test_compressed_shards_that_do_not_fit_say_what_to_do(shards):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.data.distributed_sampler import RepeatAugSampler
 
 from patchscale.data import EpochSampler
 
@@ -39,8 +40,37 @@ def test_the_order_of_a_seed_stays_the_same_between_versions():
     assert EpochSampler(10, 0, 10).batch(0).tolist() == [4, 1, 5, 6, 8, 9, 2, 0, 3, 7]
 
 
+@settings(deadline=None, max_examples=40)
+@given(n=st.integers(1, 30), batch=st.integers(1, 40), repeats=st.integers(1, 4), seed=st.integers(0, 2**32))
+def test_repeats_are_those_of_timm_in_another_order(n, batch, repeats, seed):
+    sampler, once = EpochSampler(n, seed, batch, repeats), EpochSampler(n, seed, 1)
+    for step in range(-(-2 * n * repeats // batch)):
+        places = [place // repeats for place in range(step * batch, (step + 1) * batch)]
+        expected = [int(once.batch(place)) for place in places]
+        assert sorted(sampler.batch(step).tolist()) == sorted(expected)
+
+
+def test_a_pass_in_repeats_is_timm_s_before_it_drops_the_rest():
+    timm_s = RepeatAugSampler(range(40), num_replicas=1, rank=0, num_repeats=3, selected_ratio=1 / 3)
+    timm_s.set_epoch(5)
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(5))
+    sampler = EpochSampler(40, 0, 60, repeats=3)
+    sampler._orders = {0: order}
+    assert sorted(torch.cat([sampler.batch(0), sampler.batch(1)]).tolist()) == sorted(timm_s)
+
+
+def test_neighbours_in_a_batch_are_different_images():
+    sampler = EpochSampler(1000, 3, 256, repeats=3)
+    for step in range(8):
+        batch = sampler.batch(step)
+        assert len(set(batch.tolist())) in (86, 87)
+        assert (batch[1:] != batch[:-1]).all()
+
+
 def test_nonsense_is_refused():
     with pytest.raises(ValueError, match="n=0"):
         EpochSampler(0, 0, 4)
+    with pytest.raises(ValueError, match="repeats=0"):
+        EpochSampler(4, 0, 4, repeats=0)
     with pytest.raises(ValueError, match="negative"):
         EpochSampler(4, 0, 4).batch(-1)

@@ -27,7 +27,10 @@ def photos() -> torch.Tensor:
     return torch.stack([torch.from_numpy(scene(index, (24, 20)).image).permute(2, 0, 1) for index in range(16)])
 
 
-ALL = Augment(crop_padding=3, horizontal_flip=0.5, three_augment=True, color_jitter=0.3, random_erasing=0.5)
+ALL = Augment(
+    crop_padding=3, horizontal_flip=0.5, rand_augment="rand-m9-mstd0.5-inc1", three_augment=True, color_jitter=0.3,
+    random_erasing=0.5,
+)  # fmt: skip
 
 
 def test_equal_generators_give_equal_batches_and_the_input_stays(photos):
@@ -54,6 +57,8 @@ def test_no_step_is_the_identity(photos):
 def test_a_mistyped_field_is_an_error():
     with pytest.raises(ValidationError, match="horizontal_flipp"):
         Augment.model_validate({"horizontal_flipp": 0.5})
+    with pytest.raises(ValidationError, match="crop_scale"):
+        Augment(crop_scale=(0.5, 0.2))
 
 
 def test_random_crop_is_a_window_of_the_reflected_image(photos):

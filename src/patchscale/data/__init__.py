@@ -7,7 +7,7 @@
 from patchscale.data.ahead import read_ahead
 from patchscale.data.catalogue import KnownSet, describe, known_sets
 from patchscale.data.draws import Draws
-from patchscale.data.image_set import ImageSet
+from patchscale.data.image_set import Crop, ImageSet
 from patchscale.data.mixing import Mixing, whole_pairs
 from patchscale.data.registry import load
 from patchscale.data.sampler import EpochSampler
@@ -16,6 +16,7 @@ from patchscale.data.transforms import Augment, normalise
 
 __all__ = [
     "Augment",
+    "Crop",
     "DataSpec",
     "Draws",
     "EpochSampler",

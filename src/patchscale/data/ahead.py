@@ -8,17 +8,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from torch import Tensor
 
-from patchscale.data.image_set import ImageSet, Indices
+from patchscale.data.image_set import Crop, ImageSet, Indices
 
 
 def read_ahead(
-    images: ImageSet, wanted: Iterable[tuple[Indices, int | None]], *, depth: int = 2
+    images: ImageSet, wanted: Iterable[tuple[Indices, Crop | None]], *, depth: int = 2
 ) -> Iterator[tuple[Indices, Tensor]]:
     """Reads batches in order, up to `depth` of them before they are asked for.
 
     Args:
         images: the set.
-        wanted: (indices, crop_seed) of each batch; may be endless.
+        wanted: (indices, crop) of each batch; may be endless.
         depth: batches held ready; 0 reads when asked.
 
     Yields:
@@ -27,8 +27,8 @@ def read_ahead(
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
         ready: deque[tuple[Indices, Future[Tensor]]] = deque()
         try:
-            for indices, crop_seed in wanted:
-                ready.append((indices, pool.submit(images.read, indices, crop_seed=crop_seed)))
+            for indices, crop in wanted:
+                ready.append((indices, pool.submit(images.read, indices, crop)))
                 if len(ready) > depth:
                     first, future = ready.popleft()
                     yield first, future.result()

@@ -67,21 +67,22 @@ def centre_view(image: Image.Image, size: tuple[int, int], resample: str, crop: 
 
 
 def random_resized_crop(
-    image: Image.Image, size: tuple[int, int], resample: str, crop_seed: int, index: int
+    image: Image.Image, size: tuple[int, int], resample: str, scale: tuple[float, float], *keys: int
 ) -> np.ndarray:
-    """A random part of an image at `size`: a pure function of (crop_seed, index) and the image.
+    """A random part of an image at `size`: a pure function of `keys` and the image.
 
-    Area 8% to 100% of the image, aspect ratio 3/4 to 4/3 times that of `size`, ten attempts, then the test view:
-    Szegedy et al., "Going deeper with convolutions", as in torchvision and timm.
+    Area uniform in `scale` times the image's (8% to 100% in most recipes), aspect ratio 3/4 to 4/3 times that of
+    `size`, ten attempts, then the test view: Szegedy et al., "Going deeper with convolutions", as in torchvision and
+    timm.
 
     Returns:
         uint8 [3, H, W].
     """
     height, width = size
     for attempt in range(10):
-        bits = draw(crop_seed, index, attempt, np.arange(4))
+        bits = draw(*keys, attempt, np.arange(4))
         area_share, aspect = (float(value) for value in unit(bits[:2]))
-        area = image.width * image.height * (0.08 + 0.92 * area_share)
+        area = image.width * image.height * (scale[0] + (scale[1] - scale[0]) * area_share)
         ratio = width / height * math.exp((2 * aspect - 1) * math.log(4 / 3))
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= image.width and 0 < h <= image.height:

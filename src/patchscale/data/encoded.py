@@ -15,7 +15,7 @@ from torch import Tensor
 from patchscale.data import cache
 from patchscale.data._random import draw
 from patchscale.data.decode import centre_view, open_image, random_resized_crop, worker_threads
-from patchscale.data.image_set import IMAGENET_MEAN, IMAGENET_STD, About, Colour, ImageSet, Indices, MemoryImages
+from patchscale.data.image_set import IMAGENET_MEAN, IMAGENET_STD, About, Colour, Crop, ImageSet, Indices, MemoryImages
 from patchscale.data.sources import Source
 from patchscale.data.spec import DataSpec, Split
 from patchscale.errors import InputError
@@ -182,18 +182,19 @@ class DiskImages(ImageSet):
         self.encoded, self.positions, self.spec = source, positions, spec
         self._pool = ThreadPoolExecutor(worker_threads(), thread_name_prefix="decode")
 
-    def read(self, indices: Indices, *, crop_seed: int | None = None) -> Tensor:
+    def read(self, indices: Indices, crop: Crop | None = None) -> Tensor:
         """See `ImageSet.read`; an unreadable image raises `InputError` naming it."""
 
-        def one(index: int) -> np.ndarray:
+        def one(place: int, index: int) -> np.ndarray:
             position = int(self.positions[index])
             image = open_image(self.encoded.content(position), self.encoded.names[position])
-            if crop_seed is None:
+            if crop is None:
                 return centre_view(image, self.input_size, self.spec.resample, self.spec.test_crop)
-            return random_resized_crop(image, self.input_size, self.spec.resample, crop_seed, index)
+            keys = crop.seed, index, crop.first_row + place
+            return random_resized_crop(image, self.input_size, self.spec.resample, crop.scale, *keys)
 
         chosen = np.asarray(indices, dtype=np.int64)
         out = np.empty((len(chosen), 3, *self.input_size), dtype=np.uint8)
-        for place, pixels in enumerate(self._pool.map(one, chosen.tolist())):
+        for place, pixels in enumerate(self._pool.map(one, range(len(chosen)), chosen.tolist())):
             out[place] = pixels
         return torch.from_numpy(out)

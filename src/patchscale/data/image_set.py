@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +24,16 @@ IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
 def grey(value: float) -> Colour:
     """The same value for all three channels."""
     return value, value, value
+
+
+class Crop(NamedTuple):
+    """Random-resized crops of a batch: the crop of a row is a pure function of (seed, row, the image's index)."""
+
+    seed: int
+    first_row: int = 0
+    """The batch's row that the first image read will take."""
+    scale: tuple[float, float] = (0.08, 1.0)
+    """Range of the crop's area as a share of the image's."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +89,13 @@ class ImageSet(ABC):
         return f"{type(self).__name__}({self.name}, {self.split}, {len(self)} images of {height}x{width})"
 
     @abstractmethod
-    def read(self, indices: Indices, *, crop_seed: int | None = None) -> Tensor:
+    def read(self, indices: Indices, crop: Crop | None = None) -> Tensor:
         """Reads images.
 
         Args:
             indices: positions in the set, [B].
-            crop_seed: None for the test view; otherwise sets read from disk return a random-resized crop that is a
-                pure function of (crop_seed, index). Sets held in memory return the held image either way.
+            crop: None for the test view; otherwise sets read from disk return random-resized crops. Sets held in
+                memory return the held image either way.
 
         Returns:
             uint8 [B, 3, H, W].
@@ -109,7 +120,7 @@ class MemoryImages(ImageSet):
         assert len(self.positions) == len(about.labels)
         self.pixels = pixels
 
-    def read(self, indices: Indices, *, crop_seed: int | None = None) -> Tensor:
+    def read(self, indices: Indices, crop: Crop | None = None) -> Tensor:
         """See `ImageSet.read`."""
         images = torch.from_numpy(self.pixels[self.positions[np.asarray(indices, dtype=np.int64)]])
         return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images

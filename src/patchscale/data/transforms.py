@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Generator, Tensor
 
 from patchscale.data.draws import Draws
-from patchscale.data.image_set import Colour
+from patchscale.data.image_set import IMAGENET_MEAN, Colour
+from patchscale.data.rand_augment import policy, rand_augment
 
 _GREY = (0.299, 0.587, 0.114)  # ITU-R 601 luma, as Pillow
 
@@ -23,21 +24,40 @@ class Augment(BaseModel):
     Attributes:
         crop_padding: pixels reflected onto each border before cutting a random window of the old size.
         horizontal_flip: probability of mirroring left and right.
+        rand_augment: timm's configuration of RandAugment, such as `rand-m9-mstd0.5-inc1` (Cubuk et al.; DeiT, table 9).
         three_augment: one of grey, solarise, Gaussian blur for every image: DeiT III, section 3.2.
         blur_sigma: range of the blur's standard deviation, pixels (DeiT III: 0.1 to 2 at 224 pixels).
         color_jitter: largest relative change s of brightness, contrast and saturation, each uniform in
             [max(0, 1 - s), 1 + s], in random order (DeiT III: 0.3).
         random_erasing: probability of covering a rectangle of 2% to 33% of the area by noise (Zhong et al.).
+        crop_scale: range of the area of random-resized crops, as a share of the image's; sets that are read from disk
+            are cropped as they are read.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     crop_padding: int = Field(default=0, ge=0)
     horizontal_flip: float = Field(default=0.0, ge=0.0, le=1.0)
+    rand_augment: str | None = None
     three_augment: bool = False
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     color_jitter: float = Field(default=0.0, ge=0.0)
     random_erasing: float = Field(default=0.0, ge=0.0, le=1.0)
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+
+    @field_validator("rand_augment")
+    @classmethod
+    def _timm_reads_it(cls, text: str | None) -> str | None:
+        if text is not None:
+            policy(text, 224, (0, 0, 0))
+        return text
+
+    @field_validator("crop_scale")
+    @classmethod
+    def _a_share(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError(f"crop_scale {scale} is not a range of shares; use one like [0.08, 1.0]")
+        return scale
 
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
         """Augments a batch.
@@ -53,6 +73,9 @@ class Augment(BaseModel):
             images = random_crop(images, self.crop_padding, draws)
         if self.horizontal_flip:
             images = random_flip(images, self.horizontal_flip, draws)
+        if self.rand_augment is not None:
+            seeds = draws.integers(2**62)
+            images = rand_augment(images, self.rand_augment, IMAGENET_MEAN, seeds).to(images.device)
         if self.three_augment:
             images = three_augment(images, self.blur_sigma, draws)
         if self.color_jitter:

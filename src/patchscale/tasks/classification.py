@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from patchscale import data as datasets
 from patchscale import models
-from patchscale.data import DataSpec, Draws, normalise, whole_pairs
+from patchscale.data import Crop, DataSpec, Draws, normalise, whole_pairs
 from patchscale.tasks.task import Autocast, Batch, ModelSpec, Regularisation
 
 EVALUATION_BATCH = 256
@@ -78,8 +78,9 @@ class Classification:
         generator = torch.Generator().manual_seed(seed)
         pairs = whole_pairs(rows, len(indices)) if self.regularisation.mixing.active else rows
         chosen = indices[pairs]
-        images = self.train_set.read(chosen, crop_seed=seed)
-        images = self.regularisation.augment(images, Draws(generator, len(indices), pairs))
+        augment = self.regularisation.augment
+        crop = Crop(seed, pairs.indices(len(indices))[0], augment.crop_scale)
+        images = augment(self.train_set.read(chosen, crop), Draws(generator, len(indices), pairs))
         inputs, targets = self.regularisation.mixing(
             normalise(images, self.mean, self.std), self.train_set.labels[chosen], len(self.classes), generator
         )
