@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from patchscale import models
 from patchscale.data import Augment, DataSpec, Draws, normalise
@@ -58,7 +59,7 @@ class Detection:
         self.mean, self.std = self.train_set.mean, self.train_set.std
 
     @staticmethod
-    def network(spec: ModelSpec, classes: int, options: Options) -> nn.Module:
+    def network(spec: ModelSpec, classes: int, options: Options) -> Detector:
         """A `Detector` on the encoder of `spec`."""
         encoder = models.create(
             spec.name,
@@ -79,6 +80,24 @@ class Detection:
         """The part before the pyramid."""
         assert isinstance(model.encoder, nn.Module)
         return model.encoder
+
+    @staticmethod
+    def head_cost(spec: ModelSpec, classes: int, options: Options) -> tuple[int, int]:
+        """Parameters and forward FLOPs of an image (a multiply-add as 2) beyond the encoder.
+
+        Counted as in training: `rois_sampled` proposals in every stage, a quarter of them in the mask head.
+        """
+        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model = Detection.network(spec, classes, options)
+            grid = (spec.input_size[0] // spec.patch_size, spec.input_size[1] // spec.patch_size)
+            maps = model.pyramid(torch.empty(1, model.encoder.embed_dim, *grid))
+            model.proposals.head(list(maps.values()))
+            for stage in model.heads.stages:
+                stage(torch.empty(options.rois_sampled, options.width, 7, 7))
+            if model.heads.mask_head is not None:
+                model.heads.mask_head(torch.empty(max(1, options.rois_sampled // 4), options.width, 14, 14))
+        parts = (model.pyramid, model.proposals, model.heads)
+        return sum(p.numel() for part in parts for p in part.parameters()), counter.get_total_flops()
 
     def batch(self, indices: Tensor, seed: int, rows: slice) -> Batch:
         """Images float32 [B, 3, H, W]; sizes and objects of each as targets."""
