@@ -27,7 +27,7 @@ class TokenPyramid(nn.Module):
 
     def __init__(self, embed_dim: int, patch_size: int, width: int) -> None:
         super().__init__()
-        self.patch_size = patch_size
+        self.embed_dim, self.patch_size = embed_dim, patch_size
         self.start = 2 ** int(math.log2(patch_size))
         """Stride of the grid from which finer and coarser ones are made."""
         self.project = nn.Sequential(nn.Conv2d(embed_dim, width, 1), LayerNorm2d(width))

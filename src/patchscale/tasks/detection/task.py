@@ -90,7 +90,7 @@ class Detection:
         with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
             model = Detection.network(spec, classes, options)
             grid = (spec.input_size[0] // spec.patch_size, spec.input_size[1] // spec.patch_size)
-            maps = model.pyramid(torch.empty(1, model.encoder.embed_dim, *grid))
+            maps = model.pyramid(torch.empty(1, model.pyramid.embed_dim, *grid))
             model.proposals.head(list(maps.values()))
             for stage in model.heads.stages:
                 stage(torch.empty(options.rois_sampled, options.width, 7, 7))
