@@ -8,3 +8,11 @@ class InputError(ValueError):
 
     The command line prints it as one line and exits with code 2.
     """
+
+
+class Failure(RuntimeError):
+    """Something that work needs is gone, through no fault of the input: one line, and exit code 1."""
+
+
+class Terminated(KeyboardInterrupt):
+    """Asked to stop by a signal of the system or a cluster rather than the keyboard; work is saved, exit code 75."""

@@ -10,11 +10,11 @@ from patchscale.cli import app
 COMMANDS = {
     "study list": "--json",
     "study show": "preset",
-    "study run": ("preset_or_file --scale --data --out --set --launcher --workers --dry-run --json"),
+    "study run": ("preset_or_file --scale --data --out --set --launcher --workers --slurm --tracker --dry-run --json"),
     "study status": "folder --json",
     "study watch": "folder --port --host --allow-remote",
     "study report": "folders --out --figures",
-    "train": "config --out --set --dry-run --json",
+    "train": "config --out --set --dry-run --tracker --json",
     "evaluate": "weights --data --json",
     "predict": "images --weights --out --top --json",
     "convert": "source target --ema --flip",

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
 from patchscale import __version__
-from patchscale.errors import InputError
+from patchscale.errors import Failure, InputError, Terminated
 
 INTERRUPTED = 130
+TERMINATED = 75
+"""Exit code after SIGTERM: saved, try again, as clusters know it."""
 
 # typer carries its own copy of click or uses the installed one, by version; these are the classes it raises.
 UsageError: type[Exception]
@@ -26,6 +31,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+Trackers = Annotated[
+    list[str] | None,
+    typer.Option("--tracker", metavar="NAME", help="Copy metrics to tensorboard, wandb, mlflow or trackio."),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -47,14 +57,34 @@ def main() -> None:
         context = getattr(error, "ctx", None)
         hint = f" (see {context.command_path if context else 'patchscale'} --help)"
         code = _refuse(str(error) + (hint if isinstance(error, UsageError) else ""))
+    except Failure as failure:
+        typer.echo(f"error: {failure}", err=True)
+        code = 1
+    except Terminated:
+        code = TERMINATED
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         code = 0
-    if code == INTERRUPTED:
+    if code in (INTERRUPTED, TERMINATED):
         typer.echo("stopped; the same command continues", err=True)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Lets SIGTERM end the block as Ctrl-C does, with everything saved that Ctrl-C saves."""
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one is enough: saving must not be cut short
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _refuse(message: str) -> int:

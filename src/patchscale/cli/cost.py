@@ -90,9 +90,12 @@ def read_device(name: str) -> Device:
 
 
 def _calibrate(target: Path, as_json: bool) -> None:
+    from patchscale.errors import InputError
     from patchscale.files import write_json
     from patchscale.studies.calibrate import calibrate
 
+    if target.is_dir() or not target.parent.is_dir():
+        raise InputError(f"--calibrate {target} cannot be written; give a JSON file in a folder that exists")
     device = calibrate().to_dict()
     write_json(target, device)
     if as_json:

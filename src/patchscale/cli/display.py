@@ -13,11 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from patchscale.studies import Outcome, RunDirectory, Study, Trial
+from patchscale.studies.check import count_classes
 from patchscale.studies.estimate_time import seconds_left
-from patchscale.training.costs import cost_of
+from patchscale.studies.run_directory import Standing
+from patchscale.studies.slurm.queue import read_queue
+from patchscale.training.costs import cost_of_trial
 
 TERMINAL_SECONDS = 0.5
 LOG_SECONDS = 10.0
+UNKNOWN_CLASSES = 1000
 
 
 def duration(seconds: float | None) -> str:
@@ -41,8 +45,8 @@ class StudyDisplay:
     def say(self, line: str) -> None:
         self.console.print(line, markup=False)
 
-    def watch(self, run: RunDirectory, trials: list[Trial], running: set[str], workers: int) -> None:
-        """Draws the state of `trials`, at most twice a second on a terminal."""
+    def watch(self, run: RunDirectory, trials: list[Trial], running: set[str], workers: int, waiting: str = "") -> None:
+        """Draws the state of `trials`, at most twice a second on a terminal; `waiting` is said of those that wait."""
         done = {trial.id for trial in trials if run.result(trial.id) is not None}
         if self.finished is None:
             self.finished = set(done)
@@ -56,7 +60,7 @@ class StudyDisplay:
         self.shown = time.monotonic()
         lines = [_running_line(run, trial) for trial in trials if trial.id in running]
         left = duration(seconds_left(run, trials, workers))
-        head = f"{len(done)} of {len(trials)} trials done, time left {left}"
+        head = ", ".join(filter(None, [f"{len(done)} of {len(trials)} trials done", waiting, f"time left {left}"]))
         if not self.console.is_terminal:
             self.say("; ".join([head, *lines]))
             return
@@ -88,24 +92,28 @@ def _running_line(run: RunDirectory, trial: Trial) -> str:
 
 def print_plan(study: Study, *, as_json: bool) -> None:
     """The trials of a study with tokens, parameters and FLOPs, and the totals."""
+    trials = study.trials()
+    classes = count_classes(trials[0])
     rows = []
-    for trial in study.trials():
+    for trial in trials:
         spec, recipe = trial.config.model, trial.config.recipe
-        each = cost_of(spec, num_classes=1000)
+        each = cost_of_trial(trial.config, classes or UNKNOWN_CLASSES)
         samples = recipe.steps * recipe.batch_size if recipe.steps else None
         total = each.flops_train * samples if samples else None
         length = f"{recipe.steps} steps" if recipe.steps else f"{recipe.epochs:g} epochs"
         rows.append({"trial": trial.id, **trial.axes, "tokens": spec.tokens, "params": each.params, "length": length})
         rows[-1] |= {"flops_per_image": each.flops_forward, "train_flops": total}
     if as_json:
-        print(json.dumps({"study": study.model_dump(mode="json"), "trials": rows}, indent=2))
+        content = {"study": study.model_dump(mode="json"), "classes": classes, "trials": rows}
+        print(json.dumps(content, indent=2))
         return
     table = Table(*(name for name in rows[0]), title=f"{study.title} ({study.scale}): {len(rows)} trials")
     for row in rows:
         table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
     Console().print(table)
     print(f"recipe: {study.recipe.model_dump_json(exclude_defaults=True)}")
-    print(f"data: {study.data.name}; nothing was run")
+    counted = f"{classes} classes" if classes else f"heads counted with {UNKNOWN_CLASSES} classes until it is loaded"
+    print(f"data: {study.data.name}, {counted}; nothing was run")
 
 
 def print_status(folder: Path, *, as_json: bool) -> None:
@@ -113,26 +121,31 @@ def print_status(folder: Path, *, as_json: bool) -> None:
     run = RunDirectory(folder)
     study, about = run.read_study()
     trials = study.trials()
-    states = {trial.id: run.state(trial) for trial in trials}
+    standings = ask_standings(run, trials)
     left = seconds_left(run, trials, about["sharing"]["workers"])
     if as_json:
-        rows = [
-            {
-                "trial": t.id,
-                **t.axes,
-                "state": states[t.id],
-                "progress": run.progress(t.id),
-                "reason": run.failure(t.id),
-            }
-            for t in trials
-        ]
+        rows = []
+        for trial in trials:
+            note, standing = run.job(trial.id), standings[trial.id]
+            rows.append({"trial": trial.id, **trial.axes, "state": standing.state, "progress": run.progress(trial.id)})
+            rows[-1] |= {"job": note.job if note and note.array else None, "reason": run.failure(trial.id)}
+            rows[-1] |= {"detail": standing.detail or None}
         print(json.dumps({"study": study.name, "seconds_left": left, "trials": rows}, indent=2))
         return
     for trial in trials:
-        detail = run.failure(trial.id) or (_running_line(run, trial) if run.progress(trial.id) else trial.label)
-        print(f"{states[trial.id]:<12} {trial.id}  {detail}")
-    counts = {state: list(states.values()).count(state) for state in dict.fromkeys(states.values())}
+        state, detail = standings[trial.id]
+        line = _running_line(run, trial) if run.progress(trial.id) else trial.label
+        print(f"{state:<12} {trial.id}  {line}" + (f": {detail}" if detail else ""))
+    states = [standing.state for standing in standings.values()]
+    counts = {state: states.count(state) for state in dict.fromkeys(states)}
     print(", ".join(f"{count} {state}" for state, count in counts.items()) + f"; time left {duration(left)}")
+
+
+def ask_standings(run: RunDirectory, trials: list[Trial]) -> dict[str, Standing]:
+    """Where every trial stands; Slurm is asked where it was given some and its commands are here."""
+    notes = [note for trial in trials if (note := run.job(trial.id)) is not None]
+    queue = read_queue(note.array for note in notes if note.array and not note.ended) if notes else None
+    return {trial.id: run.standing(trial, queue) for trial in trials}
 
 
 def print_outcome(outcome: Outcome, page: Path | None, *, as_json: bool) -> None:

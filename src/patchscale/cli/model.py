@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from patchscale.cli.app import app
+from patchscale.cli.app import Trackers, app
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Weights = Annotated[Path, typer.Option(help="A weights.safetensors file of a finished trial.")]
@@ -21,6 +21,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the trial.")] = Path("runs/trial"),
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved trial, train nothing.")] = False,
+    trackers: Trackers = None,
     as_json: Json = False,
 ) -> None:
     """Train one trial; the same command continues one that was interrupted."""
@@ -30,7 +31,7 @@ def train(
     if dry_run:
         print(trial.model_dump_json(indent=2))
         return
-    row = train_single(trial, out, say=(lambda line: None) if as_json else print)
+    row = train_single(trial, out, trackers=trackers or [], say=(lambda line: None) if as_json else print)
     print(json.dumps(row, indent=2) if as_json else f"test loss {row['test_loss']:.4f}; results in {out}")
 
 
@@ -56,11 +57,17 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """The most probable classes of each image, as predictions.csv."""
+    from patchscale.errors import InputError
     from patchscale.files import write_text
     from patchscale.training.use import predict_images
 
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; give the folder that predictions.csv is written to")
     rows = predict_images(images, weights, top=top)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write to {out} ({error.strerror}); choose another --out") from error
     write_text(out / "predictions.csv", _csv(rows))
     if as_json:
         print(json.dumps(rows, indent=2))

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from patchscale.cli.app import app
+from patchscale.cli.app import Trackers, app, terminated_as_interrupted
 
 study_app = typer.Typer(help="Run a study: a grid of trials, its laws and its report.", no_args_is_help=True)
 app.add_typer(study_app, name="study")
@@ -48,8 +48,13 @@ def run(
     data: Annotated[str | None, typer.Option(help="Name or folder of a data set.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory; runs/<name>-<scale>[-<data>] by default.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key.")] = None,
-    launcher: Annotated[str, typer.Option(help="Where trials run: local.")] = "local",
+    launcher: Annotated[str, typer.Option(help="Where trials run: local, or slurm (a job array).")] = "local",
     workers: Annotated[int | None, typer.Option(min=1, help="Trials at a time; one per GPU or core.")] = None,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Resources of one trial: nodes, gpus, cpus, time, partition, ..."),
+    ] = None,
+    trackers: Trackers = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the trials and their cost, run nothing.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -57,9 +62,13 @@ def run(
     from patchscale import studies
     from patchscale.cli.display import StudyDisplay, print_outcome, print_plan
     from patchscale.errors import InputError
+    from patchscale.studies.slurm.options import parse_options
 
-    if launcher != "local":
-        raise InputError(f"unknown launcher {launcher!r}; use local")
+    if launcher not in ("local", "slurm"):
+        raise InputError(f"unknown launcher {launcher!r}; use local or slurm")
+    if slurm and launcher == "local":
+        raise InputError("--slurm asks for resources of a cluster; add --launcher slurm")
+    resources = parse_options(slurm or []) if launcher == "slurm" else None
     study = studies.load_study(preset_or_file, scale=scale, data=data, settings=settings)
     if dry_run:
         print_plan(study, as_json=as_json)
@@ -68,7 +77,16 @@ def run(
     folder = out or Path("runs") / f"{study.name}-{study.scale}{about}"
     display = StudyDisplay(quiet=as_json)
     try:
-        outcome = studies.run(study, folder, workers=workers, say=display.say, watch=display.watch)
+        with terminated_as_interrupted():
+            outcome = studies.run(
+                study,
+                folder,
+                workers=workers,
+                slurm=resources,
+                trackers=trackers or [],
+                say=display.say,
+                watch=display.watch,
+            )
     finally:
         display.close()
     page = build_page(folder) if outcome.laws else None
@@ -86,7 +104,7 @@ def build_page(folder: Path) -> Path:
 
 @study_app.command(epilog="Example:  patchscale study status runs/quickstart-tiny")
 def status(folder: Annotated[Path, typer.Argument(help="Run directory.")], as_json: Json = False) -> None:
-    """Show which trials are done, running, failed or waiting, and the time left."""
+    """Show which trials are done, running, queued, failed, cancelled or waiting, and the time left."""
     from patchscale.cli.display import print_status
 
     print_status(folder, as_json=as_json)

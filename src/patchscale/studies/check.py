@@ -1,15 +1,24 @@
-"""What can be known to be wrong with a study before anything is started or written."""
+"""What can be known of a study before anything is started or written: what is wrong with it, and how many classes."""
 
 from __future__ import annotations
 
+import json
+from typing import NamedTuple
+
 import torch
 
-from patchscale import models
-from patchscale.data import load
+from patchscale.data import known_sets
 from patchscale.errors import InputError
-from patchscale.studies.schema import Study
+from patchscale.studies.schema import Study, Trial
+from patchscale.tasks import build_network
 from patchscale.tokens import grid_size
-from patchscale.training.costs import cost_of
+from patchscale.training import TrialConfig, make_task
+from patchscale.training.costs import cost_of_trial
+
+
+class _Data(NamedTuple):
+    classes: int
+    decodes: bool
 
 
 def check(study: Study) -> None:
@@ -21,32 +30,44 @@ def check(study: Study) -> None:
     trials = study.trials()
     for trial in trials:
         grid_size(trial.config.model.input_size, trial.config.model.patch_size)
-    classes: dict[tuple[int, int], int] = {}
-    held: set[bool] = set()
+    read: dict[str, _Data] = {}
     for trial in trials:
-        spec, padding = trial.config.model, trial.config.recipe.augment.crop_padding
+        config = trial.config
+        spec, padding = config.model, config.recipe.augment.crop_padding
         if padding >= min(spec.input_size):
             raise InputError(
                 f"recipe.augment.crop_padding {padding} must be smaller than the image, {spec.size} pixels"
             )
-        if spec.input_size not in classes:
-            load(trial.config.data, split="test", input_size=spec.input_size)
-            images = load(trial.config.data, split="train", input_size=spec.input_size)
-            classes[spec.input_size] = len(images.classes)
-            held.add(images.in_memory)
+        kind = _kind_of_data(config)
+        if kind not in read:
+            task = make_task(config)
+            read[kind] = _Data(len(task.classes), task.decodes)
         with torch.device("meta"):
-            models.create(
-                spec.name,
-                input_size=spec.input_size,
-                patch_size=spec.patch_size,
-                num_classes=classes[spec.input_size],
-                positions=spec.positions,
-                drop_path=spec.drop_path,
-                **spec.options,
-            )
-        cost_of(spec, num_classes=classes[spec.input_size])
-    if len(held) > 1:
+            build_network(config.task, spec, read[kind].classes, config.task_options)
+        cost_of_trial(config, read[kind].classes)
+    if len({found.decodes for found in read.values()}) > 1:
         raise InputError(
             f"data.memory_gib {study.data.memory_gib:g} holds some input sizes in memory and reads others with "
             "random-resized crops, which would be mistaken for an effect; set it to 0, or high enough for all"
         )
+
+
+def count_classes(trial: Trial) -> int | None:
+    """Classes of a trial's data without decoding an image; none for a set that would have to be downloaded first.
+
+    Raises:
+        InputError: a directory that cannot be read.
+    """
+    data = trial.config.data
+    if data.name.startswith("hf:"):
+        return None
+    known = {one.name: one.classes for one in known_sets()}
+    if data.name in known:
+        return known[data.name]
+    listed = data.model_copy(update={"memory_gib": 0.0})
+    return len(make_task(trial.config.model_copy(update={"data": listed})).classes)
+
+
+def _kind_of_data(config: TrialConfig) -> str:
+    """Equal for trials that read the same images."""
+    return json.dumps([config.task, config.task_options, config.data.model_dump(mode="json"), config.model.input_size])

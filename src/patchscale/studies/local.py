@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from patchscale.errors import Failure
 from patchscale.studies.run_directory import RunDirectory
 from patchscale.studies.schema import Trial
+from patchscale.studies.slurm.attend import describe_death
 from patchscale.studies.worker import BUSY, DONE, FAILED, STOPPED
 
 POLL_SECONDS = 0.2
@@ -52,7 +54,7 @@ class LocalLauncher:
 
         Raises:
             KeyboardInterrupt: after every worker has written its checkpoint.
-            RuntimeError: the process that forks the workers ended.
+            Failure: the process that forks the workers ended.
         """
         waiting = [trial for trial in trials if self.run.result(trial.id) is None]
         if not waiting:
@@ -62,7 +64,8 @@ class LocalLauncher:
                 self._feed(nursery, waiting)
             finally:
                 assert nursery.stdin is not None
-                nursery.stdin.close()
+                with contextlib.suppress(BrokenPipeError):
+                    nursery.stdin.close()
                 nursery.wait()
         self.watch(set())
 
@@ -79,8 +82,9 @@ class LocalLauncher:
                 waiting.remove(trial)
                 running[trial.id] = trial, slots.pop(0)
                 self.run.trial_folder(trial.id).mkdir(parents=True, exist_ok=True)
-                nursery.stdin.write(f"{running[trial.id][1]} {trial.model_dump_json()}\n".encode())
-                nursery.stdin.flush()
+                with contextlib.suppress(BrokenPipeError):  # it has ended, which is told below
+                    nursery.stdin.write(f"{running[trial.id][1]} {trial.model_dump_json()}\n".encode())
+                    nursery.stdin.flush()
             self.watch(set(running))
             time.sleep(POLL_SECONDS)
             *lines, pending = (pending + (nursery.stdout.read() or b"")).split(b"\n")
@@ -91,21 +95,20 @@ class LocalLauncher:
                     not_before[trial_id] = time.monotonic() + BUSY_SECONDS
                     waiting.append(trial)
                 elif int(code) not in {DONE, FAILED}:
-                    self.run.write_failure(trial_id, _death(int(code)))
+                    self.run.write_failure(trial_id, describe_death(int(code)))
             if nursery.poll() is not None:
-                raise RuntimeError(f"the process that starts trials failed: {_death(nursery.returncode)}")
+                raise Failure(
+                    f"the process that starts trials is gone ({describe_death(nursery.returncode)}); running trials "
+                    "save and stop, and the same command continues"
+                )
 
     def _start_nursery(self) -> subprocess.Popen:
-        threads = str(self.sharing.threads)
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PATCHSCALE_THREADS")
         command = [sys.executable, "-m", "patchscale.studies.nursery", str(self.run.path), str(self.sharing.gpus)]
-        environment = os.environ | dict.fromkeys(names, threads) | {"ARROW_DEFAULT_MEMORY_POOL": "system"}
+        environment = os.environ | worker_environment(self.sharing.threads)
         return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
-def _death(code: int) -> str:
-    if code < 0:
-        name = signal.Signals(-code).name
-        hint = "; perhaps the machine ran out of memory" if name == "SIGKILL" else ""
-        return f"its process was ended by {name}{hint}"
-    return f"its process ended with exit code {code}; see worker.log"
+def worker_environment(threads: int) -> dict[str, str]:
+    """What a worker's libraries read: how many threads each of them may start, and an allocator that gives back."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PATCHSCALE_THREADS")
+    return {**dict.fromkeys(names, str(threads)), "ARROW_DEFAULT_MEMORY_POOL": "system"}

@@ -24,6 +24,9 @@ def main() -> None:
     run = RunDirectory(Path(sys.argv[1]))
     gpus = int(sys.argv[2])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Who stops the whole process group stops the starter too, which closes this input. Blocked rather than ignored:
+    # a child that is asked to stop before it listens finds the signal waiting.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     children: dict[int, str] = {}
     pending = b""
     while True:

@@ -41,7 +41,8 @@ def load_study(
     """A preset or a YAML file, at one scale, with data and single values replaced.
 
     Args:
-        preset_or_file: a preset's name, or the path of a YAML file with the same keys.
+        preset_or_file: a preset's name, or the path of a YAML or JSON file with the same keys; a run directory's
+            study.yaml is one.
         scale: `tiny`, `small` or `paper`; a file may have no scales at all. The default is `tiny` where there is one.
         data: the name or folder of a data set that replaces the study's own.
         settings: `key=value` lines; the key is a dotted path, the value is YAML, as in `axes.patch_size=[8,4]`.
@@ -49,13 +50,7 @@ def load_study(
     Raises:
         InputError: anything that does not fit, in one line.
     """
-    path = Path(preset_or_file)
-    if path.suffix in {".yaml", ".yml"}:
-        if not path.is_file():
-            raise InputError(f"no study file at {path}")
-        content = _parse(path.read_text(), str(path))
-    else:
-        content = _parse(preset_text(preset_or_file), preset_or_file)
+    content = _read(preset_or_file)
     content = _at_scale(content, scale, preset_or_file)
     if data is not None:
         content["data"] = {"name": data}
@@ -63,6 +58,24 @@ def load_study(
         apply_setting(content, setting)
     with clear_errors(str(preset_or_file), KEYS):
         return Study.model_validate(content)
+
+
+def _read(preset_or_file: str) -> dict[str, Any]:
+    """The keys of a preset, of a YAML or JSON file, or of the study that a run directory's study.yaml holds."""
+    path = Path(preset_or_file)
+    if path.is_dir():
+        there = f"; its study is {path / 'study.yaml'}" if (path / "study.yaml").is_file() else ""
+        raise InputError(f"{path} is a folder, not a preset or a study file{there}")
+    if not (path.suffix in {".yaml", ".yml", ".json"} or len(path.parts) > 1):
+        return _parse(preset_text(preset_or_file), preset_or_file)
+    try:
+        content = _parse(path.read_text(), str(path))
+    except FileNotFoundError as error:
+        raise InputError(f"no study file at {path}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a study file ({error})") from error
+    resolved = content.get("study") if "provenance" in content else None
+    return resolved if isinstance(resolved, dict) else content
 
 
 def _parse(text: str, name: str) -> dict[str, Any]:
@@ -88,7 +101,10 @@ def _at_scale(content: dict[str, Any], scale: str | None, name: str) -> dict[str
     chosen = scale or "tiny"
     if chosen not in scales:
         raise InputError(f"{name} has no scale {chosen!r}; use one of {', '.join(scales)}")
-    return _merge(content, scales[chosen] or {}) | {"scale": chosen}
+    changes = scales[chosen] or {}
+    if not isinstance(changes, dict):
+        raise InputError(f"{name}: scale {chosen} must hold keys of a study, not {type(changes).__name__}")
+    return _merge(content, changes) | {"scale": chosen}
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

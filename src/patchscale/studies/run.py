@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from patchscale.studies.local import LocalLauncher, Sharing
 from patchscale.studies.provenance import provenance
 from patchscale.studies.run_directory import RunDirectory
 from patchscale.studies.schema import Study, Trial
+from patchscale.studies.slurm.launcher import SlurmLauncher
+from patchscale.studies.slurm.options import SlurmOptions, require_slurm
+from patchscale.studies.trackers import check_trackers, mirrored
 from patchscale.training import default_device, describe_device
 from patchscale.training.precision import fastest_precision
 
@@ -30,7 +33,7 @@ class Outcome:
     laws: dict[str, Any] | None
     """The content of laws.json; none if no trial finished."""
     failed: dict[str, str]
-    """Reasons by trial id."""
+    """Reasons by trial id; a trial whose job was cancelled is one of them."""
 
 
 def run(
@@ -38,29 +41,48 @@ def run(
     out: Path,
     *,
     workers: int | None = None,
+    slurm: SlurmOptions | None = None,
+    trackers: Sequence[str] = (),
     say: Callable[[str], None] = lambda line: None,
-    watch: Callable[[RunDirectory, list[Trial], set[str], int], None] = lambda *_: None,
+    watch: Callable[[RunDirectory, list[Trial], set[str], int, str], None] = lambda *_: None,
 ) -> Outcome:
     """Runs what is not finished yet, then writes results.csv and laws.json.
 
     Args:
         study: the study; the same study in the same folder continues where it stands.
         out: the run directory, made if missing.
-        workers: trials at a time; one per GPU or per core by default.
+        workers: trials at a time; one per GPU or per core by default, as many as Slurm will on a cluster.
+        slurm: sends trials to Slurm, with these resources each; otherwise they share this machine.
+        trackers: names of trackers that get a copy of the metrics.
         say: receives a line for each decision.
-        watch: called several times a second with the run, its trials, the ids now running, and the workers.
+        watch: called every second or oftener with the run, its trials, the ids now running, the workers, and a few
+            words on what waits.
 
     Raises:
-        InputError: data, model or folder do not fit; nothing has been started then.
+        InputError: data, model or folder do not fit, or Slurm is not there; nothing has been started then.
+        KeyboardInterrupt: work was stopped and saved; on Slurm it goes on, only the watching ends.
     """
+    check_trackers(trackers)
+    if slurm is not None:
+        require_slurm()
+    say(f"checking {len(study.trials())} trials and reading {study.data.name}")
     check(study)
     directory = RunDirectory(Path(out))
     directory.create()
     with directory.hold_study():
-        study, sharing = _prepare(directory, study, workers, say)
+        study, sharing = _prepare(directory, study, workers, slurm, say)
     trials = in_running_order(study.trials())
-    LocalLauncher(directory, sharing, lambda ids: watch(directory, trials, ids, sharing.workers)).launch(trials)
-    failed = {trial.id: directory.failure(trial.id) or "it ended without a word" for trial in trials}
+
+    def show(running: set[str], waiting: str = "") -> None:
+        watch(directory, trials, running, sharing.workers, waiting)
+
+    if slurm is None:
+        launcher = LocalLauncher(directory, sharing, show)
+    else:
+        launcher = SlurmLauncher(directory, slurm, sharing.workers, say, show)
+    with mirrored(directory.path, trackers, say):
+        launcher.launch(trials)
+    failed = {t.id: directory.standing(t).detail or "it ended without a word" for t in trials}
     failed = {trial_id: reason for trial_id, reason in failed.items() if directory.result(trial_id) is None}
     finished = any(directory.result(trial.id) for trial in trials)
     return Outcome(directory, study, analyse(directory) if finished else None, failed)
@@ -72,18 +94,27 @@ def in_running_order(trials: list[Trial]) -> list[Trial]:
 
 
 def _prepare(
-    directory: RunDirectory, study: Study, workers: int | None, say: Callable[[str], None]
+    directory: RunDirectory,
+    study: Study,
+    workers: int | None,
+    slurm: SlurmOptions | None,
+    say: Callable[[str], None],
 ) -> tuple[Study, Sharing]:
     """Settles precision and sharing, or takes what an earlier start settled; writes study.yaml."""
     before, about = directory.read_study() if directory.study_file.exists() else (None, {})
     if before is not None and before.data != study.data:
         raise InputError(f"{directory.path} holds a study of {before.data.name} with other data; choose another --out")
-    gpus = torch.cuda.device_count()
-    sharing = Sharing.of(len(study.trials()), workers=workers, gpus=gpus)
-    if before is not None and workers is None and about["sharing"]["gpus"] == gpus:
-        sharing = Sharing(**about["sharing"])
+    if slurm is None:
+        gpus = torch.cuda.device_count()
+        sharing = Sharing.of(len(study.trials()), workers=workers, gpus=gpus)
+        if before is not None and workers is None and about["sharing"]["gpus"] == gpus:
+            sharing = Sharing(**about["sharing"])
+        device = describe_device(default_device())
+    else:
+        sharing = Sharing(workers or len(study.trials()), threads=slurm.cpus, gpus=slurm.nodes * slurm.gpus)
+        device = f"Slurm jobs: {slurm.model_dump_json(exclude_defaults=True)}"
     if study.recipe.precision == "auto":
-        precision = before.recipe.precision if before else _measure_precision(study, sharing, say)
+        precision = before.recipe.precision if before else _choose_precision(study, sharing, slurm, say)
         study = study.model_copy(update={"recipe": study.recipe.model_copy(update={"precision": precision})})
     trials = study.trials()
     if before is not None:
@@ -92,14 +123,15 @@ def _prepare(
         note = f"; {', '.join(changed)} changed, and trials outside the new grid leave the table" if changed else ""
         say(f"continuing {directory.path}: {done} of {len(trials)} trials are finished{note}")
     if before != study or about["sharing"] != vars(sharing):
-        directory.write_study(
-            study, {"sharing": vars(sharing), "provenance": provenance(describe_device(default_device()))}
-        )
+        directory.write_study(study, {"sharing": vars(sharing), "provenance": provenance(device)})
     return study, sharing
 
 
-def _measure_precision(study: Study, sharing: Sharing, say: Callable[[str], None]) -> str:
-    """The quicker number format, measured with the threads that a worker will have."""
+def _choose_precision(study: Study, sharing: Sharing, slurm: SlurmOptions | None, say: Callable[[str], None]) -> str:
+    """The quicker number format, measured here with the threads that a worker will have."""
+    if slurm is not None and slurm.gpus:
+        say("precision bfloat16: the nodes' GPUs cannot be measured from here; set recipe.precision to choose")
+        return "bfloat16"
     threads = torch.get_num_threads()
     torch.set_num_threads(sharing.threads)
     try:

@@ -1,6 +1,6 @@
 """The run directory is the truth: what a study is, which trials are done, running or failed, all read from files.
 
-study.yaml   trials/<id>/{config.json, metrics.jsonl, result.json, progress.json, checkpoints/}
+study.yaml   trials/<id>/{config.json, metrics.jsonl, result.json, progress.json, job.json, checkpoints/}
 results.csv   laws.json   report.html   figures/
 """
 
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import yaml
 
@@ -19,8 +19,17 @@ from patchscale.errors import InputError
 from patchscale.files import write_json, write_text
 from patchscale.studies.clear_errors import clear_errors
 from patchscale.studies.schema import KEYS, Study, Trial
+from patchscale.studies.slurm.note import JobNote
+from patchscale.studies.slurm.queue import GONE, Job
 
-State = Literal["done", "running", "failed", "interrupted", "waiting"]
+State = Literal["done", "running", "failed", "queued", "cancelled", "interrupted", "waiting"]
+
+
+class Standing(NamedTuple):
+    """Where a trial stands, and what is to be said about it: a failure's reason, or its job."""
+
+    state: State
+    detail: str = ""
 
 
 class TrialBusy(Exception):
@@ -89,16 +98,44 @@ class RunDirectory:
     def write_failure(self, trial_id: str, reason: str) -> None:
         write_json(self.trial_folder(trial_id) / "failed.json", {"reason": reason})
 
+    def job(self, trial_id: str) -> JobNote | None:
+        """The trial's place in the last submission to a cluster that names it."""
+        note = _read_json(self.trial_folder(trial_id) / "job.json")
+        return JobNote.model_validate(note) if note else None
+
+    def write_job(self, trial_id: str, note: JobNote) -> None:
+        self.trial_folder(trial_id).mkdir(parents=True, exist_ok=True)
+        write_json(self.trial_folder(trial_id) / "job.json", note.model_dump(mode="json"))
+
     def state(self, trial: Trial) -> State:
-        """Where a trial stands now."""
+        """Where a trial stands now, as far as files say."""
+        return self.standing(trial).state
+
+    def standing(self, trial: Trial, queue: Mapping[str, Job] | None = None) -> Standing:
+        """Where a trial stands now.
+
+        Args:
+            trial: of this study.
+            queue: what Slurm says, if it was asked; without it, a job that was submitted counts as queued until a
+                process holds the trial or its end is noted.
+        """
         folder = self.trial_folder(trial.id)
         if (folder / "result.json").exists():
-            return "done"
+            return Standing("done")
+        note = self.job(trial.id)
+        if note is not None and note.array is None:
+            note = None
         if self._held(trial.id):
-            return "running"
-        if (folder / "failed.json").exists():
-            return "failed"
-        return "interrupted" if (folder / "metrics.jsonl").exists() else "waiting"
+            return Standing("running", f"job {note.job}" if note else "")
+        if (reason := self.failure(trial.id)) is not None:
+            return Standing("failed", reason)
+        at_rest = "interrupted" if (folder / "metrics.jsonl").exists() else "waiting"
+        if note is None:
+            return Standing(at_rest)
+        job = Job(note.ended) if note.ended else Job("PENDING") if queue is None else queue.get(note.job, Job(GONE))
+        if job.phase == "ended":
+            return Standing(at_rest, f"job {note.job} ended: {job.state}")
+        return Standing(job.phase, f"job {note.job}" + (f" ({job.reason})" if job.reason not in ("", "None") else ""))
 
     @contextmanager
     def hold(self, trial_id: str) -> Iterator[Path]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from patchscale.errors import InputError
+from patchscale.errors import InputError, Terminated
 from patchscale.studies.clear_errors import clear_errors
 from patchscale.studies.presets import apply_setting
 from patchscale.studies.provenance import commit
 from patchscale.studies.run_directory import TrialBusy, hold_folder
 from patchscale.studies.schema import KEYS
+from patchscale.studies.trackers import check_trackers, mirrored
 from patchscale.training import Progress, Stopped, TrialConfig, default_device, train
 from patchscale.training.precision import fastest_precision
 
@@ -40,13 +41,16 @@ def load_trial(path: Path, settings: list[str]) -> TrialConfig:
         return TrialConfig.model_validate(content)
 
 
-def train_single(trial: TrialConfig, out: Path, *, say: Callable[[str], None]) -> dict[str, Any]:
-    """Trains `trial` in folder `out`, with progress lines; continues what is there.
+def train_single(
+    trial: TrialConfig, out: Path, *, trackers: Sequence[str] = (), say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Trains `trial` in folder `out`, with progress lines and copies of the metrics; continues what is there.
 
     Raises:
         InputError: the folder holds another trial, or cannot be written.
-        KeyboardInterrupt: after Ctrl-C, with a checkpoint written.
+        KeyboardInterrupt: after Ctrl-C, with a checkpoint written; `Terminated` after another signal.
     """
+    check_trackers(trackers)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -62,14 +66,15 @@ def train_single(trial: TrialConfig, out: Path, *, say: Callable[[str], None]) -
             if (out / "result.json").exists():
                 say(f"{out} is finished already")
                 return json.loads((out / "result.json").read_text())
-            return _train(trial, out, say)
+            with mirrored(out, trackers, say):
+                return _train(trial, out, say)
     except TrialBusy as busy:
         raise InputError(f"{busy}; wait for it, or choose another --out") from busy
 
 
 def _train(trial: TrialConfig, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    asked_to_stop = []
-    handlers = {number: signal.signal(number, lambda *_: asked_to_stop.append(True)) for number in _SIGNALS}
+    asked_to_stop: list[int] = []
+    handlers = {number: signal.signal(number, lambda number, _: asked_to_stop.append(number)) for number in _SIGNALS}
 
     def tell(progress: Progress) -> None:
         if progress.step % max(1, progress.steps // 20) == 0:
@@ -80,7 +85,7 @@ def _train(trial: TrialConfig, out: Path, say: Callable[[str], None]) -> dict[st
         return train(trial, out, report=tell, should_stop=lambda: bool(asked_to_stop), commit=commit())
     except Stopped as stop:
         say(str(stop))
-        raise KeyboardInterrupt from stop
+        raise (KeyboardInterrupt if asked_to_stop[0] == signal.SIGINT else Terminated) from stop
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

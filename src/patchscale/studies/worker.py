@@ -1,4 +1,4 @@
-"""The process in which one trial runs, forked so that its peak memory is its own and its imports cost nothing.
+"""The process in which one trial runs; on one machine it is forked, so that its peak memory is its own.
 
 It stops at a step boundary, with a checkpoint, on SIGTERM, SIGINT or SIGUSR1, and when the process that started it
 is gone.
@@ -23,14 +23,16 @@ from patchscale.training import Progress, Stopped, TrainingFailed, train
 DONE, FAILED, CRASHED, STOPPED, BUSY = 0, 1, 70, 75, 76
 """Exit codes. FAILED: the reason is written; CRASHED: it could not be; STOPPED: try again, as clusters know it."""
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 NOTE_SECONDS = 1.0
 
 
 def run_trial(run: RunDirectory, trial: Trial) -> int:
     """Runs one trial in this process, to its end or until it is asked to stop; returns an exit code."""
     asked_to_stop = []
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+    for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: asked_to_stop.append(True))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     parent = os.getppid()
     try:
         with run.hold(trial.id) as folder:
