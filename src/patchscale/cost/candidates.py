@@ -78,9 +78,8 @@ def _starts(name: str, side: int, patch_size: int) -> tuple[str, ...]:
 
 
 def _default_models(device: Device) -> list[str]:
-    small = ("pico", "nano")
-    names = [name for name in SHAPES if name.endswith("_patch16")]
-    return [name for name in names if device.is_cpu or name.split("_")[1] not in small]
+    small = {"atto", "femto"} if device.is_cpu else {"atto", "femto", "pico", "nano"}
+    return [name for name in SHAPES if name.endswith("_patch16") and name.split("_")[1] not in small]
 
 
 def _dividing(side: int, patches: Sequence[int]) -> list[int]:

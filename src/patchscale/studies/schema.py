@@ -14,7 +14,13 @@ from patchscale.studies.clear_errors import clear_errors
 from patchscale.tasks import ModelSpec
 from patchscale.training import Init, Recipe, TrialConfig
 
-MODEL_AXES = {"model": "name", "patch_size": "patch_size", "input_size": "input_size"}
+MODEL_AXES = {
+    "model": "name",
+    "patch_size": "patch_size",
+    "input_size": "input_size",
+    "reducer": "reducer",
+    "kept_tokens": "kept_tokens",
+}
 """Axes that set a field of `ModelSpec`; the others are `random_seed`, `init` and those with a prefix."""
 
 PREFIXED_AXES = {"recipe": "recipe", "data": "data", "task": "task_options", "model": "model"}
@@ -106,7 +112,7 @@ class Study(BaseModel):
         for entry in self.skip:
             if unknown := set(entry) - set(self.axes):
                 raise ValueError(f"skip names {sorted(unknown)}, which are not axes of this study")
-        if fixed := set(self.model) & set(MODEL_AXES.values()):
+        if fixed := set(self.model) & {field for axis, field in MODEL_AXES.items() if axis in self.axes}:
             raise ValueError(f"model sets {sorted(fixed)}, which the axes decide; give it there")
         return self
 
@@ -154,7 +160,7 @@ class Study(BaseModel):
 
     def _trial(self, point: dict[str, Any]) -> Trial:
         parts: dict[str, dict[str, Any]] = {
-            "model": self.model | {field: point[axis] for axis, field in MODEL_AXES.items()},
+            "model": self.model | {field: point[axis] for axis, field in MODEL_AXES.items() if axis in point},
             "recipe": self.recipe.model_dump(),
             "data": self.data.model_dump(),
             "task_options": dict(self.task_options),
@@ -174,7 +180,8 @@ class Study(BaseModel):
                     "init": init if "init" in point else self.init,
                 }
             )
-        values = {"model": config.model.name, "patch_size": config.model.patch_size, "input_size": config.model.size}
+        values = {axis: getattr(config.model, field) for axis, field in MODEL_AXES.items()}
+        values["input_size"] = config.model.size
         values |= {"random_seed": config.random_seed, "init": point.get("init")}
         for name, value in point.items():
             prefix, dot, field = name.partition(".")

@@ -17,6 +17,7 @@ from patchscale import data as datasets
 from patchscale import models
 from patchscale.data import Crop, DataSpec, Draws, normalise, whole_pairs
 from patchscale.tasks.task import Autocast, Batch, ModelSpec, Regularisation
+from patchscale.tokens.reducers import auxiliary_loss
 
 EVALUATION_BATCH = 256
 
@@ -62,6 +63,7 @@ class Classification:
             num_classes=classes,
             positions=spec.positions,
             drop_path=spec.drop_path,
+            **spec.reduction,
             **spec.options,
         )
 
@@ -89,9 +91,10 @@ class Classification:
         return Batch(inputs[start - first : stop - first], targets[start - first : stop - first])
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Cross-entropy, smoothed as the recipe says."""
+        """Cross-entropy, smoothed as the recipe says, and what parts of the model ask for (`auxiliary_loss`)."""
         smoothing = self.regularisation.label_smoothing
-        return F.cross_entropy(model(batch.inputs).float(), batch.targets, label_smoothing=smoothing)
+        own = F.cross_entropy(model(batch.inputs).float(), batch.targets, label_smoothing=smoothing)
+        return own + auxiliary_loss(model).to(own.device)
 
     def measure(self, model: nn.Module, device: torch.device, autocast: Autocast, indices: Tensor) -> Measured:
         """See `Task.measure`."""

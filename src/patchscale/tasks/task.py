@@ -37,6 +37,14 @@ class ModelSpec(BaseModel):
     """`learned`, or `sincos` (fixed two-dimensional sine and cosine)."""
     drop_path: float = 0.0
     """Stochastic depth rate of the last block."""
+    reducer: str = "none"
+    """What keeps fewer tokens: one of `patchscale.tokens.reducers.REDUCERS`, or `none`."""
+    kept_tokens: int | None = Field(default=None, gt=0)
+    """Tokens that the reducer leaves, the class token not counted; all by default."""
+    nested: tuple[int, ...] = ()
+    """Numbers of kept tokens of which each training batch draws one; the test scores then have them all."""
+    reducer_options: dict[str, Any] = {}
+    """Anything else about the reducer, such as `before` (the block that sees fewer tokens) or `tolerance`."""
     options: dict[str, Any] = {}
     """Anything else that the model's constructor takes, such as `depth` or `embed_dim`."""
 
@@ -57,6 +65,30 @@ class ModelSpec(BaseModel):
     def tokens(self) -> int:
         """Tokens of one image, the class token not counted."""
         return (self.input_size[0] // self.patch_size) * (self.input_size[1] // self.patch_size)
+
+    @property
+    def reduction(self) -> dict[str, Any]:
+        """The arguments of `models.create` that reduce tokens; empty where all are kept.
+
+        Raises:
+            InputError: fewer tokens to keep, but nothing that reduces them.
+        """
+        kept = {} if self.kept_tokens is None else {"kept_tokens": self.kept_tokens}
+        if self.name.startswith("lct_vit_"):
+            return kept
+        everything = self.kept_tokens in (None, self.tokens)
+        if self.reducer == "none":
+            if not everything:
+                raise InputError(f"kept_tokens {self.kept_tokens} of {self.tokens} needs a reducer; name one")
+            return {}
+        if everything and not self.nested and "tolerance" not in self.reducer_options:
+            return {}
+        nested = {"nested": list(self.nested)} if self.nested else {}
+        return {
+            "reducer": self.reducer,
+            "kept_tokens": self.kept_tokens or self.tokens,
+            "reducer_options": {**nested, **self.reducer_options},
+        }
 
 
 class Regularisation(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from patchscale.cost import Cost, ModelShape, estimate, shape_of
+from patchscale.cost import Cost, ModelShape, TokenReduction, estimate, shape_of
 from patchscale.cost.estimate import TRAIN_OVER_FORWARD
 from patchscale.tasks import ModelSpec, task_class
 from patchscale.training.trial import TrialConfig
@@ -31,8 +31,26 @@ def cost_of_trial(config: TrialConfig, num_classes: int) -> Cost:
 
 def cost_of(spec: ModelSpec, num_classes: int) -> Cost:
     """Parameters and FLOPs of `spec`, its options counted in."""
-    shape = with_options(shape_of(spec.name), spec.options)
-    return estimate(shape, input_size=spec.input_size, patch_size=spec.patch_size, num_classes=num_classes)
+    return estimate(
+        with_options(shape_of(spec.name), spec.options),
+        input_size=spec.input_size,
+        patch_size=spec.patch_size,
+        num_classes=num_classes,
+        reduction=_reduction(spec),
+    )
+
+
+def _reduction(spec: ModelSpec) -> TokenReduction | None:
+    """How the model reduces tokens, for counting; `lct_vit_*` routes its class token."""
+    arguments = spec.reduction
+    if not arguments:
+        return None
+    options = arguments.get("reducer_options", {})
+    own = {name: options[name] for name in ("before", "class_token", "window") if name in options}
+    if spec.name.startswith("lct_vit_"):
+        own = {"class_token": "routed"}
+    experts = {"own_experts": True} if options.get("experts") == "own" else {}
+    return TokenReduction(arguments.get("reducer", "filtering_released"), arguments["kept_tokens"], **own, **experts)
 
 
 def with_options(shape: ModelShape, options: dict[str, Any]) -> ModelShape:

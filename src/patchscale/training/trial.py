@@ -41,6 +41,8 @@ class TrialConfig(BaseModel):
     @model_validator(mode="after")
     def _options_fit(self) -> TrialConfig:
         task_class(self.task).Options.model_validate(self.task_options)
+        if self.task != "classification" and self.model.reduction:
+            raise ValueError(f"task {self.task} needs every token and cannot take a reducer; leave model.reducer out")
         return self
 
     @property
