@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 
 from patchscale.data import DataSpec, load
 from patchscale.errors import InputError
-from patchscale.training import Stopped, read_metrics, train
+from patchscale.training import Processes, Stopped, make_task, read_metrics, train
 from patchscale.training.ahead import Ahead
-from patchscale.training.loop import Trainer
+from patchscale.training.learner import Learner
 from tests.training.trials import small_trial, without_time
 
 KILLED = """
@@ -78,11 +78,12 @@ def test_images_decoded_ahead_are_those_of_plain_calls(tmp_path: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / f"{index}.png")
     config = small_trial(data={"name": str(tmp_path / "images"), "memory_gib": 0})
-    trainer = Trainer(config, tmp_path / "trial", torch.device("cpu"), 20.0)
-    assert trainer.task.decodes
-    with Ahead(trainer._batch, last=12, depth=2) as batches:
+    task = make_task(config)
+    assert task.decodes
+    batch = Learner(config, task, torch.device("cpu"), Processes(), "ddp").batch
+    with Ahead(batch, last=12, depth=2) as batches:
         for step in range(12):
-            for ahead, plain in zip(batches(step), trainer._batch(step), strict=True):
+            for ahead, plain in zip(batches(step), batch(step), strict=True):
                 assert torch.equal(ahead.inputs, plain.inputs)
                 assert torch.equal(ahead.targets, plain.targets)
     train(config, tmp_path / "whole")

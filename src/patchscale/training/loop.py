@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from patchscale.data import EpochSampler
+from patchscale.errors import InputError
 from patchscale.files import write_json, write_text
-from patchscale.tasks import Batch, Task, build_task, evaluate
+from patchscale.tasks import Task, build_task
 from patchscale.training.ahead import Ahead
-from patchscale.training.checkpoint import load_checkpoint, save_checkpoint
+from patchscale.training.checkpoint import read_checkpoint, write_checkpoint
 from patchscale.training.costs import cost_of_trial
-from patchscale.training.init import apply_init
+from patchscale.training.learner import Learner
 from patchscale.training.machine import default_device, describe_device, peak_memory_bytes
 from patchscale.training.metrics import MetricsFile, read_metrics
-from patchscale.training.optimizer import build_average, build_optimizer, build_schedule
+from patchscale.training.outcome import Stopped, TrainingFailed, writing
+from patchscale.training.placement import Parallel
+from patchscale.training.processes import Processes, join
 from patchscale.training.result import result_row
-from patchscale.training.seeding import derive
 from patchscale.training.trial import TrialConfig
 from patchscale.training.weights import save_weights
 
@@ -48,12 +48,16 @@ class Progress(NamedTuple):
     """Time of the last test point of this session; 0 before the first."""
 
 
-class Stopped(Exception):
-    """The trial was asked to stop; its checkpoint is written and the same call continues it."""
+class Keep(NamedTuple):
+    """Which checkpoints stay beside the last one, which serves to resume and goes when the trial is finished."""
+
+    every: int = 0
+    """Also keep checkpoints/step-N.safetensors of every so many steps; 0: none."""
+    last: bool = False
+    """Leave the last one when the trial is finished."""
 
 
-class TrainingFailed(RuntimeError):
-    """The trial cannot go on; the message says where and why."""
+NOTHING = Keep()
 
 
 def train(
@@ -64,28 +68,37 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     device: torch.device | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    keep: Keep = NOTHING,
+    parallel: Parallel = "ddp",
     commit: str = "",
 ) -> dict[str, Any]:
     """Trains one trial to its end, continuing from its last checkpoint if there is one.
+
+    Under torchrun every process calls this with the same arguments; the first one writes the files.
 
     Args:
         config: the resolved trial; `precision` must be settled.
         folder: the trial's folder; receives config.json, metrics.jsonl, checkpoints/, weights.safetensors, result.json.
         report: called after every step.
-        should_stop: asked after every step; True writes a checkpoint and raises `Stopped`.
-        device: where to train; the first GPU if there is one, else the CPU.
+        should_stop: asked after every step; True in any process writes a checkpoint and raises `Stopped` in all.
+        device: where to train; this process's GPU if there is one, else the CPU.
         checkpoint_seconds: time between checkpoints; 0 writes one after every step.
+        keep: checkpoints to leave behind.
+        parallel: with several processes, weights whole in each (`ddp`) or sliced (`fsdp`); the numbers are the same.
         commit: of the code that trains, for the table.
 
     Returns:
         The trial's row of the result table.
 
     Raises:
-        InputError: the configuration does not fit the data or the model.
+        InputError: the configuration does not fit the data or the model, or a file cannot be read or written.
         Stopped: `should_stop` said so.
-        TrainingFailed: the loss or a gradient was not finite.
+        TrainingFailed: the loss or a gradient was not finite, or another process is gone.
     """
-    return Trainer(config, folder, device or default_device(), checkpoint_seconds).run(report, should_stop, commit)
+    device = device or default_device()
+    with join(device) as processes:
+        trainer = Trainer(config, folder, device, processes, checkpoint_seconds, keep, parallel)
+        return trainer.run(report, should_stop, commit)
 
 
 def make_task(config: TrialConfig) -> Task:
@@ -93,32 +106,28 @@ def make_task(config: TrialConfig) -> Task:
     return build_task(config.task, config.model, config.data, config.task_options, config.recipe.regularisation)
 
 
-def divide(total: int, parts: int) -> list[slice]:
-    """`total` rows as consecutive runs whose lengths differ by at most one; none is empty."""
-    edges = [total * part // parts for part in range(parts + 1)]
-    return [slice(low, high) for low, high in itertools.pairwise(edges) if low < high]
-
-
 class Trainer:
-    """One trial in memory: model, optimizer, schedule, and the step that all of them stand at."""
+    """One trial in its folder: a learner, and the step that it stands at; arguments as those of `train`."""
 
-    def __init__(self, config: TrialConfig, folder: Path, device: torch.device, checkpoint_seconds: float) -> None:
+    def __init__(
+        self,
+        config: TrialConfig,
+        folder: Path,
+        device: torch.device,
+        processes: Processes,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        keep: Keep = NOTHING,
+        parallel: Parallel = "ddp",
+    ) -> None:
         assert config.recipe.precision != "auto", "precision is settled before a trial starts"
-        self.config, self.folder, self.device = config, folder, device
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        self.checkpoint_seconds = checkpoint_seconds
-        recipe, seed = config.recipe, config.random_seed
-        self.task = make_task(config)
-        self.steps = recipe.total_steps(self.task.train_size)
-        self.sampler = EpochSampler(self.task.train_size, derive(seed, "order"), recipe.batch_size)
-        torch.manual_seed(derive(seed, "weights"))
-        self.model: nn.Module = self._build_model().to(device)
-        self.optimizer = build_optimizer(self.model, recipe)
-        self.schedule = build_schedule(self.optimizer, recipe, self.steps)
-        self.average = build_average(self.model, recipe)
-        self.autocast = functools.partial(
-            torch.autocast, device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16"
-        )
+        self.config, self.folder, self.device, self.processes = config, folder, device, processes
+        self.checkpoint_seconds, self.keep = checkpoint_seconds, keep
+        with processes.together():
+            self.task = make_task(config)
+        with processes.together(), writing(folder):
+            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        self.learner = Learner(config, self.task, device, processes, parallel)
+        self.steps = self.learner.steps
         self.cost = cost_of_trial(config, len(self.task.classes))
         self.metrics = MetricsFile(folder / "metrics.jsonl")
         self.checkpoint = folder / "checkpoints" / "last.safetensors"
@@ -130,19 +139,19 @@ class Trainer:
 
     def run(self, report: Callable[[Progress], None], should_stop: Callable[[], bool], commit: str) -> dict[str, Any]:
         """From wherever the trial stands to its end; see `train`."""
-        write_json(self.folder / "config.json", self.config.model_dump(mode="json"))
-        if self.checkpoint.exists():
-            self._resume()
-        self.metrics.cut_after(self.step if self.step else -1)
+        self._begin()
         if self.step == 0 and self.config.init is not None:
             self._log_test("init")
         evaluation_steps = self.config.evaluation_steps(self.steps)
         window_size = max(1, self.steps // METRICS_LINES)
         saved = time.monotonic()
-        with Ahead(self._batch, last=self.steps, depth=BATCHES_AHEAD if self.task.decodes else 0) as batches:
+        depth = BATCHES_AHEAD if self.task.decodes or self.device.type == "cuda" else 0
+        with Ahead(self.learner.batch, last=self.steps, depth=depth) as batches:
             while self.step < self.steps:
                 started = time.monotonic()
-                loss = self._update(batches(self.step))
+                with self.processes.together():
+                    parts = batches(self.step)
+                loss = self.learner.update(self.step, parts)
                 self.step += 1
                 self.seconds += time.monotonic() - started
                 self.window.append(loss)
@@ -151,128 +160,129 @@ class Trainer:
                 if self.step in evaluation_steps:
                     self._log_test()
                 report(self._progress(loss, evaluation_steps))
-                stop = should_stop() and self.step < self.steps
-                if stop or time.monotonic() - saved > self.checkpoint_seconds:
+                late = self.processes.first and time.monotonic() - saved > self.checkpoint_seconds
+                stop, late = self.processes.vote(should_stop() and self.step < self.steps, late)
+                if stop or late or self._is_kept:
                     self._save()
                     saved = time.monotonic()
                 if stop:
                     raise Stopped(f"stopped after step {self.step} of {self.steps}")
         return self._finish(commit)
 
+    def _begin(self) -> None:
+        """Takes up the last checkpoint, in every process, and cuts the record back to it."""
+        with self._writes() as writes:
+            if writes:
+                write_json(self.folder / "config.json", self.config.model_dump(mode="json"))
+                if self.learner.taken_over:
+                    write_text(self.folder / "init.txt", "\n".join(self.learner.taken_over) + "\n")
+            if self.checkpoint.exists():
+                tensors, state = read_checkpoint(self.checkpoint, self.config.trial_id)
+                self.learner.restore(tensors)
+                self.step, self.seconds = state["step"], state["seconds"]
+                self.peak_memory, self.window = state["peak_memory"], state["window"]
+            if writes:
+                self.metrics.cut_after(self.step if self.step else -1)
+        steps = self.processes.collect(self.step)
+        if len(set(steps)) > 1:
+            raise InputError(f"processes read {self.checkpoint} at steps {steps}; put {self.folder} on a shared disk")
+
+    @contextlib.contextmanager
+    def _writes(self) -> Iterator[bool]:
+        """A block in which the first process writes files; what goes wrong there goes wrong everywhere."""
+        with self.processes.together(), writing(self.folder):
+            yield self.processes.first
+
     def _progress(self, loss: float, evaluation_steps: set[int]) -> Progress:
         tests_left = sum(step > self.step for step in evaluation_steps)
         left = self.seconds / self.step * (self.steps - self.step) + self.test_seconds * tests_left
         return Progress(self.step, self.steps, loss, self.seconds, left, self.test_seconds)
 
-    def _build_model(self) -> nn.Module:
-        model = self.task.build_model()
-        if self.config.init is not None:
-            loaded = apply_init(self.task.encoder(model), self.config.init)
-            write_text(self.folder / "init.txt", "\n".join([self.config.init.weights, *loaded.lines()]) + "\n")
-        return model
-
-    def _batch(self, step: int) -> list[Batch]:
-        """The parts of a step's batch; a pure function of the trial's random seed and the step."""
-        indices, seed = self.sampler.batch(step), derive(self.config.random_seed, "batch", step)
-        return [self.task.batch(indices, seed, rows) for rows in divide(len(indices), self.config.recipe.accumulation)]
-
-    def _update(self, parts: list[Batch]) -> float:
-        """One optimiser update; returns the batch's mean loss."""
-        recipe = self.config.recipe
-        torch.manual_seed(derive(self.config.random_seed, "step", self.step))
-        self.schedule.step_update(self.step)
-        self.model.train()
-        total = 0.0
-        for part in parts:
-            with self.autocast():
-                loss = self.task.loss(self.model, part.to(self.device)) * (len(part) / recipe.batch_size)
-            loss.backward()
-            total += loss.item()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip_norm or math.inf)
-        if not (math.isfinite(total) and torch.isfinite(norm)):
-            raise TrainingFailed(
-                f"loss {total} and gradient norm {float(norm)} at step {self.step + 1}, samples "
-                f"{', '.join(map(str, self.sampler.batch(self.step)[:8].tolist()))}, ...: nothing was updated; "
-                "lower the learning rate or use precision float32"
-            )
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.update(self.model, step=self.step)
-        return total
-
-    @property
-    def _evaluated(self) -> nn.Module:
-        return self.model if self.average is None else self.average.module
-
     @property
     def _samples(self) -> int:
         return self.step * self.config.recipe.batch_size
 
+    @property
+    def _is_kept(self) -> bool:
+        return self.keep.every > 0 and self.step % self.keep.every == 0
+
     def _log_window(self) -> None:
-        self.metrics.append(
-            kind="train",
-            step=self.step,
-            samples=self._samples,
-            loss=sum(self.window) / len(self.window),
-            learning_rate=max(group["lr"] for group in self.optimizer.param_groups),
-            seconds=round(self.seconds, 3),
-        )
+        with self._writes() as writes:
+            if writes:
+                self.metrics.append(
+                    kind="train",
+                    step=self.step,
+                    samples=self._samples,
+                    loss=sum(self.window) / len(self.window),
+                    learning_rate=self.learner.learning_rate,
+                    seconds=round(self.seconds, 3),
+                )
         self.window = []
 
     def _log_test(self, kind: str = "test") -> None:
         """A line of kind `test`, or `init` for weights that were taken over and not trained yet."""
         started = time.monotonic()
-        scores = evaluate(self.task, self._evaluated, self.device, self.autocast)
+        scores = self.learner.scores()
         self.test_seconds = time.monotonic() - started
         if not math.isfinite(scores["test_loss"]):
             raise TrainingFailed(
                 f"test loss {scores['test_loss']} at step {self.step}; lower the learning rate or use precision float32"
             )
-        self.peak_memory = max(self.peak_memory, peak_memory_bytes(self.device))
-        self.metrics.append(
-            kind=kind,
-            step=self.step,
-            samples=self._samples,
-            train_flops=self.cost.flops_train * self._samples,
-            seconds=round(self.seconds, 3),
-            peak_memory_bytes=self.peak_memory,
-            **scores,
-        )
+        self.peak_memory = self.processes.largest(max(self.peak_memory, peak_memory_bytes(self.device)))
+        with self._writes() as writes:
+            if writes:
+                self.metrics.append(
+                    kind=kind,
+                    step=self.step,
+                    samples=self._samples,
+                    train_flops=self.cost.flops_train * self._samples,
+                    seconds=round(self.seconds, 3),
+                    peak_memory_bytes=self.peak_memory,
+                    **scores,
+                )
 
     def _save(self) -> None:
         state = {"step": self.step, "seconds": self.seconds, "peak_memory": self.peak_memory, "window": self.window}
-        average = None if self.average is None else self.average.module
-        save_checkpoint(self.checkpoint, self.model, self.optimizer, average, state)
-
-    def _resume(self) -> None:
-        average = None if self.average is None else self.average.module
-        state = load_checkpoint(self.checkpoint, self.model, self.optimizer, average)
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.peak_memory, self.window = state["peak_memory"], state["window"]
+        tensors = self.learner.tensors()
+        with self._writes() as writes:
+            if writes:
+                if self._is_kept:
+                    kept = self.checkpoint.with_name(f"step-{self.step}.safetensors")
+                    write_checkpoint(kept, tensors, self.config.trial_id, state)
+                write_checkpoint(self.checkpoint, tensors, self.config.trial_id, state)
 
     def _finish(self, commit: str) -> dict[str, Any]:
+        if self.keep.last:
+            self._save()
+        row: dict[str, Any] = {}
+        with self.learner.placement.evaluated() as model, self._writes() as writes:
+            if writes:
+                row = self._write_result(model, commit)
+        if self.processes.first and not self.keep.last:
+            self.checkpoint.unlink(missing_ok=True)
+        return self.processes.share(row)
+
+    def _write_result(self, model: nn.Module, commit: str) -> dict[str, Any]:
         save_weights(
             self.folder / "weights.safetensors",
-            self._evaluated,
+            model,
             self.config,
-            encoder=self.task.encoder(self._evaluated),
+            encoder=self.task.encoder(model),
             classes=self.task.classes,
             mean=self.task.mean,
             std=self.task.std,
         )
+        illustrate = getattr(self.task, "illustrate", None)
+        if illustrate is not None:
+            illustrate(model, self.device, self.learner.autocast, self.folder / "predictions")
         row = result_row(
             self.config,
             read_metrics(self.metrics.path),
             self.cost,
             seconds=self.seconds,
             peak_memory=self.peak_memory,
-            device=describe_device(self.device),
+            device=describe_device(self.device, self.processes.size),
             commit=commit,
         )
-        illustrate = getattr(self.task, "illustrate", None)
-        if illustrate is not None:
-            illustrate(self._evaluated, self.device, self.autocast, self.folder / "predictions")
         write_json(self.folder / "result.json", row)
-        self.checkpoint.unlink(missing_ok=True)
         return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import resource
 import sys
@@ -9,17 +10,30 @@ from pathlib import Path
 
 import torch
 
+from patchscale.errors import InputError
+
 
 def default_device() -> torch.device:
-    """The first GPU if torch sees one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """This process's GPU if torch sees any, else the CPU.
+
+    Raises:
+        InputError: torchrun started more processes on this machine than it has GPUs.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    number, count = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if number >= count:
+        raise InputError(f"process {number} of this machine has no GPU; use --nproc-per-node {count}, or fewer")
+    return torch.device("cuda", number)
 
 
-def describe_device(device: torch.device) -> str:
-    """The product name of a GPU, or of the processor with the threads that torch may use."""
+def describe_device(device: torch.device, processes: int = 1) -> str:
+    """The product name of a GPU, or of the processor with the threads that torch may use; and how many processes."""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{_processor()}, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = f"{_processor()}, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
+    return name if processes == 1 else f"{processes} processes on {name}"
 
 
 def peak_memory_bytes(device: torch.device) -> int:

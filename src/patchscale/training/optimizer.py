@@ -25,20 +25,22 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
 
 
-def build_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> CosineLRScheduler:
+def build_schedule(
+    optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int, warmup_steps: int
+) -> CosineLRScheduler:
     """Linear warm-up, then a cosine to `final_learning_rate`; a pure function of the step, so nothing to restore.
 
     Raises:
         InputError: the warm-up leaves nothing of the steps.
     """
-    if recipe.warmup_steps >= steps:
-        raise InputError(f"warmup_steps {recipe.warmup_steps} leaves nothing of {steps} steps; lower it")
+    if warmup_steps >= steps:
+        raise InputError(f"{warmup_steps} warm-up steps leave nothing of {steps} steps; lower recipe.warmup_steps")
     return CosineLRScheduler(
         optimizer,
-        t_initial=max(1, steps - recipe.warmup_steps),
+        t_initial=max(1, steps - warmup_steps),
         lr_min=recipe.final_learning_rate,
-        warmup_t=recipe.warmup_steps,
-        warmup_lr_init=recipe.learning_rate / max(1, recipe.warmup_steps),
+        warmup_t=warmup_steps,
+        warmup_lr_init=recipe.learning_rate / max(1, warmup_steps),
         warmup_prefix=True,
         t_in_epochs=False,
     )

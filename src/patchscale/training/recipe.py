@@ -30,7 +30,9 @@ class Recipe(BaseModel):
     final_learning_rate: float = Field(default=1e-5, ge=0)
     """End of the cosine."""
     warmup_steps: int = Field(default=0, ge=0)
-    """Updates of linear warm-up, counted among the steps."""
+    """Updates of linear warm-up, counted among the steps; or give `warmup_epochs`."""
+    warmup_epochs: float | None = Field(default=None, ge=0)
+    """The same in passes over the training set."""
     weight_decay: float = Field(default=0.05, ge=0)
     """AdamW's decoupled decay; not applied to positions, class token and one-dimensional parameters."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -41,6 +43,8 @@ class Recipe(BaseModel):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     """Decay of an exponential moving average of the weights, which is then what is evaluated; min(it, 1 - 1 / step)."""
+    augment_repeats: int = Field(default=1, gt=0)
+    """Views of an image that a batch holds, each augmented anew; an epoch stays as many samples as there are images."""
     augment: Augment = Augment()
     mixing: Mixing = Mixing()
     precision: Precision = "auto"
@@ -52,6 +56,10 @@ class Recipe(BaseModel):
             raise ValueError("give either steps or epochs")
         if self.steps is not None and self.steps <= self.warmup_steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} leaves nothing of {self.steps} steps; lower it")
+        if self.warmup_epochs is not None and self.warmup_steps:
+            raise ValueError("give either warmup_steps or warmup_epochs")
+        if None not in (self.epochs, self.warmup_epochs) and self.epochs <= self.warmup_epochs:  # type: ignore
+            raise ValueError(f"warmup_epochs {self.warmup_epochs:g} leaves nothing of {self.epochs:g} epochs; lower it")
         return self
 
     @property
@@ -65,3 +73,9 @@ class Recipe(BaseModel):
             return self.steps
         assert self.epochs is not None
         return max(1, round(self.epochs * train_size / self.batch_size))
+
+    def total_warmup_steps(self, train_size: int) -> int:
+        """Updates of warm-up among them."""
+        if self.warmup_epochs is None:
+            return self.warmup_steps
+        return round(self.warmup_epochs * train_size / self.batch_size)

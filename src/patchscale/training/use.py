@@ -1,4 +1,4 @@
-"""Trained weights at work: scores on a data set, and classes of a user's own images."""
+"""Trained weights at work: scores on a data set, and what they see in a user's own images."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from patchscale.data import normalise
-from patchscale.data.decode import centre_view, is_image_name, open_image
+from patchscale.data.decode import centre_view, image_files, open_image
 from patchscale.errors import InputError
-from patchscale.tasks import Regularisation, build_task, evaluate
+from patchscale.tasks import Predicted, Regularisation, Trained, build_task, evaluate, task_class
 from patchscale.training.machine import default_device
 from patchscale.training.weights import load_weights
 
@@ -35,43 +35,48 @@ def evaluate_weights(weights: Path, data: str | None = None) -> dict[str, float]
     return evaluate(task, trained.model.to(device), device, contextlib.nullcontext)
 
 
-@torch.no_grad()
-def predict_images(paths: list[Path], weights: Path, *, top: int = 5) -> list[dict[str, Any]]:
-    """The `top` most probable classes of each image: rows of image, rank, class, probability.
+def predict_images(paths: list[Path], weights: Path, out: Path, *, top: int = 5) -> Predicted:
+    """What trained weights say of images; a task with more to show than classes writes it to `out`.
+
+    Args:
+        paths: image files or folders of images; for detection also one COCO json.
+        weights: of a finished trial.
+        out: an existing folder.
+        top: classes per image, for classification.
 
     Raises:
         InputError: nothing to read at a path, or a file that is not a whole image.
     """
     trained = load_weights(weights)
-    config, rows = trained.config, []
-    for file in _image_files(paths):
+    config = trained.config
+    known = Trained(
+        trained.model, config.model, config.data, config.task_options, trained.classes, trained.mean, trained.std
+    )
+    predict = getattr(task_class(config.task), "predict", None)
+    if predict is None:
+        return _classify(known, image_files(paths), top)
+    device = default_device()
+    return predict(known._replace(model=trained.model.to(device)), paths, out, device)
+
+
+@torch.no_grad()
+def _classify(trained: Trained, files: list[Path], top: int) -> Predicted:
+    """The `top` most probable classes of each image: rows of image, rank, class, probability."""
+    rows: list[dict[str, Any]] = []
+    for file in files:
         view = centre_view(
             open_image(file.read_bytes(), str(file)),
-            config.model.input_size,
-            config.data.resample,
-            config.data.test_crop,
+            trained.spec.input_size,
+            trained.data.resample,
+            trained.data.test_crop,
         )
         logits = trained.model(normalise(torch.from_numpy(view)[None], trained.mean, trained.std))[0]
         best = logits.float().softmax(0).topk(min(top, len(trained.classes)))
         for rank, (probability, index) in enumerate(zip(best.values.tolist(), best.indices.tolist(), strict=True), 1):
             row = {"image": str(file), "rank": rank, "class": trained.classes[index], "probability": probability}
             rows.append(row)
-    return rows
-
-
-def _image_files(paths: list[Path]) -> list[Path]:
-    files = []
-    for path in paths:
-        if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if is_image_name(file.name))
-            if not found:
-                raise InputError(f"no images in {path}; give a folder that holds image files")
-            files += found
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise InputError(f"no image at {path}")
-    return files
+    lines = [f"{row['image']}: {row['class']} ({100 * row['probability']:.1f} %)" for row in rows if row["rank"] == 1]
+    return Predicted(("image", "rank", "class", "probability"), rows, lines)
 
 
 def _few(names: tuple[str, ...]) -> str:
