@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 
 from patchscale.data import known_sets
+from patchscale.data.boxes import BOX_SETS
+from patchscale.data.masks import MASK_SETS
 from patchscale.errors import InputError
 from patchscale.studies.schema import Study, Trial
 from patchscale.tasks import build_network
@@ -61,9 +63,10 @@ def count_classes(trial: Trial) -> int | None:
     data = trial.config.data
     if data.name.startswith("hf:"):
         return None
-    known = {one.name: one.classes for one in known_sets()}
+    sets = {"segmentation": MASK_SETS, "detection": BOX_SETS}
+    known = sets.get(trial.config.task, {one.name: one for one in known_sets()})
     if data.name in known:
-        return known[data.name]
+        return known[data.name].classes
     listed = data.model_copy(update={"memory_gib": 0.0})
     return len(make_task(trial.config.model_copy(update={"data": listed})).classes)
 

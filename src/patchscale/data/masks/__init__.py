@@ -1,7 +1,7 @@
 """Images with a class for every pixel: sets by name or directory, and what is done to images and masks together."""
 
 from patchscale.data.masks.labels import IGNORED, Labels
-from patchscale.data.masks.mask_set import KNOWN_MASKS, MaskSet, load_masks
+from patchscale.data.masks.mask_set import MASK_SETS, MaskSet, load_masks
 from patchscale.data.masks.views import flip, resized, scale_crops
 
-__all__ = ["IGNORED", "KNOWN_MASKS", "Labels", "MaskSet", "flip", "load_masks", "resized", "scale_crops"]
+__all__ = ["IGNORED", "MASK_SETS", "Labels", "MaskSet", "flip", "load_masks", "resized", "scale_crops"]

@@ -30,7 +30,7 @@ CAMVID_CLASSES = (
 
 @dataclass(frozen=True)
 class KnownMasks:
-    """A set of masks known by name.
+    """Files of images and masks that are known by name.
 
     Attributes:
         known: where its files may lie, and how many there are.
@@ -47,7 +47,7 @@ class KnownMasks:
     classes: tuple[str, ...] | None = None
 
 
-KNOWN_MASKS = {
+_FILES = {
     "camvid": KnownMasks(
         KnownSet(
             name="camvid", about="street scenes from a car; 11 classes", classes=11, train=367, test=233,
@@ -65,6 +65,15 @@ KNOWN_MASKS = {
         {"train": ("training",), "test": ("validation",)}, zero_ignored=True,
     ),
 }  # fmt: skip
+
+MASK_SETS = {name: entry.known for name, entry in _FILES.items()} | {
+    "scenes": KnownSet(
+        name="scenes", about="textured shapes on textured ground; class: the shape a pixel belongs to",
+        classes=len(SEMANTIC_CLASSES), train=SCENES["train"], test=SCENES["test"], size="any", licence="generated",
+        kind="generated",
+    )
+}  # fmt: skip
+"""Every set of masks known by name."""
 
 
 class FilePairs(Sequence[Decoded]):
@@ -142,11 +151,9 @@ def load_masks(spec: DataSpec, split: Split, canvas: tuple[int, int]) -> MaskSet
         raise InputError("bad_images and test_crop are for classification; leave them out, whole images are scored")
     if spec.name == "scenes":
         return _scenes(spec, split, canvas)
-    known = KNOWN_MASKS.get(spec.name)
+    known = _FILES.get(spec.name)
     if known is None and not Path(spec.name).expanduser().is_dir():
-        raise InputError(
-            f"no images with masks by the name {spec.name!r}; use {', '.join(KNOWN_MASKS)}, scenes or a directory"
-        )
+        raise InputError(f"no images with masks by the name {spec.name!r}; use {', '.join(MASK_SETS)} or a directory")
     folder = Path(spec.name).expanduser() if known is None else find_folder(known.known, spec.root)
     names: dict[Split, tuple[str, ...] | None] = {"train": None, "test": None} if known is None else {**known.splits}
     train, _ = find_pairs(folder, spec, "train", names["train"])
