@@ -40,6 +40,13 @@ def test_every_preset_resolves_at_every_scale(name: str, scale: str) -> None:
     assert len({trial.id for trial in study.trials()}) == len(study.trials()) > 1
 
 
+def test_axes_that_move_together_are_listed_under_only(tmp_path: Path) -> None:
+    pairs = [{"input_size": 16, "patch_size": 8}, {"input_size": 32, "patch_size": [16, 8]}]
+    axes = {"model": ["deit_pico_patch16"], "patch_size": [8, 16], "input_size": [16, 32]}
+    trials = load_study(write(tmp_path, axes=axes, only=pairs, skip=[{"input_size": 32, "patch_size": 8}])).trials()
+    assert [(trial.axes["input_size"], trial.axes["patch_size"]) for trial in trials] == [(16, 8), (32, 16)]
+
+
 def test_the_grid_is_the_product_of_the_axes_less_what_is_skipped(tmp_path: Path) -> None:
     study = load_study(write(tmp_path))
     trials = study.trials()
@@ -72,6 +79,8 @@ def test_settings_replace_single_keys() -> None:
         ({"axes": STUDY["axes"] | {"patch_size": [4, 4]}}, "lists a value twice"),
         ({"axes": {"model": ["deit_pico_patch16"]}}, "axis 'patch_size' is missing"),
         ({"skip": [{"width": 3}]}, "skip names ['width'], which are not axes"),
+        ({"only": [{"width": 3}]}, "only names ['width'], which are not axes"),
+        ({"only": [{"patch_size": 2}]}, "only and skip leave 0 of"),
         ({"task": "telepathy"}, "task: unknown task; use one of classification"),
     ],
 )

@@ -82,6 +82,8 @@ class Study(BaseModel):
     """Fields of `ModelSpec` that are not axes."""
     recipe: Recipe
     axes: dict[str, Axis]
+    only: list[dict[str, Any]] = []
+    """Combinations kept: written as under `skip`, one of which must match. Axes that move together are listed here."""
     skip: list[dict[str, Any]] = []
     """Combinations left out: each entry names axes with a value or a list of values, all of which must match."""
     evaluations: int = Field(default=6, ge=1)
@@ -109,9 +111,10 @@ class Study(BaseModel):
 
     @model_validator(mode="after")
     def _skips_name_axes(self) -> Study:
-        for entry in self.skip:
-            if unknown := set(entry) - set(self.axes):
-                raise ValueError(f"skip names {sorted(unknown)}, which are not axes of this study")
+        for key in ("only", "skip"):
+            for entry in getattr(self, key):
+                if unknown := set(entry) - set(self.axes):
+                    raise ValueError(f"{key} names {sorted(unknown)}, which are not axes of this study")
         if fixed := set(self.model) & {field for axis, field in MODEL_AXES.items() if axis in self.axes}:
             raise ValueError(f"model sets {sorted(fixed)}, which the axes decide; give it there")
         return self
@@ -132,16 +135,16 @@ class Study(BaseModel):
         return self
 
     def trials(self) -> list[Trial]:
-        """The grid, in order of the axes; combinations under `skip` left out.
+        """The grid, in order of the axes: combinations under `only`, those under `skip` left out.
 
         Raises:
             InputError: a combination is not a valid trial, or nothing is left.
         """
         names = list(self.axes)
         points = [dict(zip(names, values, strict=True)) for values in itertools.product(*self.axes.values())]
-        trials = [trial for trial in map(self._trial, points) if not self._skipped(trial.axes)]
+        trials = [trial for trial in map(self._trial, points) if self._wanted(trial.axes)]
         if not trials:
-            raise InputError(f"study {self.name!r} has no trials: skip leaves nothing of {len(points)} combinations")
+            raise InputError(f"study {self.name!r} has no trials: only and skip leave 0 of {len(points)} combinations")
         if len({trial.id for trial in trials}) < len(trials):
             raise InputError(f"study {self.name!r}: the axes name the same trial twice; write each value once")
         return trials
@@ -152,11 +155,8 @@ class Study(BaseModel):
         others = [name for name in self.axes if name not in (*request.group, request.refinement, request.x)]
         return [*request.group, *(name for name in others if name != "random_seed")]
 
-    def _skipped(self, point: dict[str, Any]) -> bool:
-        def matches(entry: dict[str, Any]) -> bool:
-            return all(point[name] in (value if isinstance(value, list) else [value]) for name, value in entry.items())
-
-        return any(matches(entry) for entry in self.skip)
+    def _wanted(self, point: dict[str, Any]) -> bool:
+        return (not self.only or _matches(self.only, point)) and not _matches(self.skip, point)
 
     def _trial(self, point: dict[str, Any]) -> Trial:
         parts: dict[str, dict[str, Any]] = {
@@ -188,6 +188,14 @@ class Study(BaseModel):
             if dot:
                 values[name] = value if prefix == "task" else getattr(getattr(config, prefix), field)
         return Trial(config=config, axes={name: values[name] for name in point})
+
+
+def _matches(entries: list[dict[str, Any]], point: dict[str, Any]) -> bool:
+    """Whether an entry names only values of `point`; a list of values matches any of them."""
+    return any(
+        all(point[name] in (value if isinstance(value, list) else [value]) for name, value in entry.items())
+        for entry in entries
+    )
 
 
 def _is_axis(name: str) -> bool:
