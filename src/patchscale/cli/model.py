@@ -38,10 +38,12 @@ def train(
 @app.command(epilog="Example:  patchscale evaluate runs/mine/weights.safetensors --data path/to/images")
 def evaluate(
     weights: Annotated[Path, typer.Argument(help="A weights.safetensors file of a finished trial.")],
-    data: Annotated[str | None, typer.Option(help="Name or folder of a data set; the trained one by default.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Name or folder of a data set, or a COCO json; the trained set by default.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Test loss and accuracy of trained weights, every test sample once."""
+    """Test loss and scores of trained weights, every test sample once."""
     from patchscale.training.use import evaluate_weights
 
     scores = evaluate_weights(weights, data)
@@ -50,32 +52,31 @@ def evaluate(
 
 @app.command(epilog="Example:  patchscale predict photo.jpg --weights runs/mine/weights.safetensors --out predictions")
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Image files or folders of images.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, folders of images, or one COCO json (detection).")],
     weights: Weights,
-    out: Annotated[Path, typer.Option(help="Folder for predictions.csv.")] = Path("predictions"),
+    out: Annotated[Path, typer.Option(help="Folder for predictions.csv and, for dense tasks, pictures.")] = Path(
+        "predictions"
+    ),
     top: Annotated[int, typer.Option(min=1, help="Classes per image.")] = 5,
     as_json: Json = False,
 ) -> None:
-    """The most probable classes of each image, as predictions.csv."""
+    """What a model sees: classes of each image, or objects with boxes and masks, drawn and as COCO json."""
     from patchscale.errors import InputError
     from patchscale.files import write_text
     from patchscale.training.use import predict_images
 
     if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file; give the folder that predictions.csv is written to")
-    rows = predict_images(images, weights, top=top)
+        raise InputError(f"--out {out} is a file; give the folder that predictions are written to")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot write to {out} ({error.strerror}); choose another --out") from error
-    write_text(out / "predictions.csv", _csv(rows))
+    found = predict_images(images, weights, out, top=top)
+    write_text(out / "predictions.csv", _csv(found.columns, found.rows))
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print(json.dumps(found.rows, indent=2))
         return
-    for row in rows:
-        if row["rank"] == 1:
-            print(f"{row['image']}: {row['class']} ({100 * row['probability']:.1f} %)")
-    print(f"table: {out / 'predictions.csv'}")
+    print("\n".join([*found.lines, f"table: {out / 'predictions.csv'}"]))
 
 
 @app.command(epilog="Example:  patchscale convert adventurer_base.pth adventurer_base.safetensors")
@@ -106,11 +107,11 @@ def export(
     print(f"{target}: outputs differ from torch's by {difference:.1e} of the largest")
 
 
-def _csv(rows: list[dict]) -> str:
+def _csv(columns: tuple[str, ...], rows: list[dict]) -> str:
     import io
 
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

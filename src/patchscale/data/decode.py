@@ -9,6 +9,7 @@ import io
 import math
 import os
 import struct
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -23,6 +24,26 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif
 def is_image_name(name: str) -> bool:
     """True if `name` ends like an image file and is not a hidden file."""
     return name.lower().endswith(IMAGE_ENDINGS) and not os.path.basename(name).startswith(".")
+
+
+def image_files(paths: list[Path]) -> list[Path]:
+    """The paths, with every folder replaced by the image files in it, in sorted order.
+
+    Raises:
+        InputError: nothing at a path, or no image in a folder.
+    """
+    files = []
+    for path in paths:
+        if path.is_dir():
+            found = sorted(file for file in path.rglob("*") if is_image_name(file.name))
+            if not found:
+                raise InputError(f"no images in {path}; give a folder that holds image files")
+            files += found
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise InputError(f"no image at {path}")
+    return files
 
 
 def open_image(content: bytes, name: str) -> Image.Image:

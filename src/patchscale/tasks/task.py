@@ -119,6 +119,29 @@ class Batch:
         return Batch(_moved(self.inputs, device), _moved(self.targets, device))
 
 
+class Trained(NamedTuple):
+    """A trained model in evaluation mode and what its use needs to know of its trial."""
+
+    model: nn.Module
+    spec: ModelSpec
+    data: DataSpec
+    options: dict[str, Any]
+    """Of the task."""
+    classes: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class Predicted(NamedTuple):
+    """What a model says of a user's images."""
+
+    columns: tuple[str, ...]
+    rows: list[dict[str, Any]]
+    """One per class or object, with these columns."""
+    lines: list[str]
+    """The same in short, for people."""
+
+
 def _moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
@@ -135,7 +158,8 @@ class Task(Protocol):
     A task whose model is more than the encoder with its linear head may also have
 
     - `head_cost(spec, classes, options)`, static: parameters and forward FLOPs of an image beyond the encoder;
-    - `illustrate(model, device, autocast, folder)`: writes pictures of some test samples when a trial is finished.
+    - `illustrate(model, device, autocast, folder)`: writes pictures of some test samples when a trial is finished;
+    - `predict(trained, paths, out, device)`, static: says what it sees in a user's own images, and draws it.
     """
 
     train_size: int

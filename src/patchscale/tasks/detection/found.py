@@ -1,4 +1,4 @@
-"""From what a detector gives on a canvas to objects in the pixels of the original image."""
+"""From an image to the canvas of a detector, and from what it gives there back to the pixels of the image."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
+from patchscale.data import normalise
 from patchscale.data.boxes import Placement, masks
 
 MASKS_AT_ONCE = 32
@@ -29,6 +30,15 @@ class Objects(NamedTuple):
     scores: np.ndarray
     labels: np.ndarray
     masks: list[dict[str, Any]] | None
+
+
+def on_canvas(
+    pixels: Tensor, canvas: tuple[int, int], mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> Tensor:
+    """uint8 [1, 3, h, w] to normalised float32 [1, 3, H, W], zero beyond the image."""
+    out = torch.zeros(1, 3, *canvas)
+    out[..., : pixels.shape[-2], : pixels.shape[-1]] = normalise(pixels, mean, std)
+    return out
 
 
 def on_original(found: dict[str, Tensor], placement: Placement) -> Objects:

@@ -6,6 +6,8 @@ Shape letters: B batch, H height and W width of the canvas (the model's `input_s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,15 +16,18 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from patchscale import models
-from patchscale.data import Augment, DataSpec, Draws, normalise
+from patchscale.data import Augment, DataSpec, Draws
 from patchscale.data._random import draw
 from patchscale.data.boxes import BoxSet, Placement, fitted, jittered, load_boxes
+from patchscale.data.spec import Split
 from patchscale.errors import InputError
-from patchscale.tasks.detection.ap import Kind, average_precision, result, truth_of
-from patchscale.tasks.detection.found import Objects, on_original
+from patchscale.tasks.detection.ap import Kind, Precision, average_precision, result, truth_of
+from patchscale.tasks.detection.found import Objects, on_canvas, on_original
+from patchscale.tasks.detection.illustrate import write_predictions
 from patchscale.tasks.detection.model import Detector
 from patchscale.tasks.detection.options import Options
-from patchscale.tasks.task import Autocast, Batch, ModelSpec, Regularisation
+from patchscale.tasks.detection.predict import predict
+from patchscale.tasks.task import Autocast, Batch, ModelSpec, Predicted, Regularisation, Trained
 
 LOSSES = ("rpn_loss", "box_loss", "mask_loss")
 
@@ -43,20 +48,28 @@ class Detection:
     def __init__(self, model: ModelSpec, data: DataSpec, options: Options, regularisation: Regularisation) -> None:
         self.spec, self.options, self.regularisation = model, options, regularisation
         _check(regularisation)
-        self.resample = data.resample
-        self.train_set = load_boxes(data, "train", model.input_size)
-        self.test_set = load_boxes(data, "test", model.input_size)
-        for side in (self.train_set, self.test_set):
-            if options.masks and not side.has_masks:
-                raise InputError(
-                    f"{side.name}, {side.split}: not every object has a mask; set task_options.masks=false"
-                )
-        if self.train_set.classes != self.test_set.classes:
-            raise InputError(f"{data.name}: training and test annotations do not name the same categories")
-        self.classes = self.train_set.classes
-        self.train_size, self.test_size = len(self.train_set), len(self.test_set)
-        self.decodes = True
-        self.mean, self.std = self.train_set.mean, self.train_set.std
+        self.data = data
+        self.test_set = self._load("test")
+        self.classes, self.test_size = self.test_set.classes, len(self.test_set)
+        self.mean, self.std = self.test_set.mean, self.test_set.std
+        self.precision: dict[str, Precision] = {}
+        """What the last scores were made of, by kind."""
+
+    @cached_property
+    def train_set(self) -> BoxSet:
+        """Loaded when it is first asked for: evaluation does without."""
+        train_set = self._load("train")
+        if train_set.classes != self.classes:
+            raise InputError(f"{self.data.name}: training and test annotations do not name the same categories")
+        return train_set
+
+    @cached_property
+    def train_size(self) -> int:
+        return len(self.train_set)
+
+    @cached_property
+    def decodes(self) -> bool:
+        return not self.train_set.in_memory
 
     @staticmethod
     def network(spec: ModelSpec, classes: int, options: Options) -> Detector:
@@ -159,8 +172,21 @@ class Detection:
         truth, results = truth_of(self.test_set), self.results(measured)
         kinds: tuple[Kind, ...] = ("box", "mask") if self.options.masks else ("box",)
         for kind in kinds:
-            scores |= average_precision(truth, results, kind, self.options.detections).scores(kind)
+            self.precision[kind] = average_precision(truth, results, kind, self.options.detections)
+            scores |= self.precision[kind].scores(kind)
         return scores
+
+    def illustrate(self, model: nn.Module, device: torch.device, autocast: Autocast, folder: Path) -> None:
+        """Pictures of some test images, AP by class and precision-recall curves of the last scores, in `folder`."""
+        was_training = model.training
+        model.eval()
+        write_predictions(self, model, device, autocast, folder, self.precision)
+        model.train(was_training)
+
+    @staticmethod
+    def predict(trained: Trained, paths: list[Path], out: Path, device: torch.device) -> Predicted:
+        """See `patchscale.tasks.detection.predict`."""
+        return predict(trained, paths, out, device)
 
     def results(self, measured: Sequence[Measured]) -> list[dict]:
         """The objects found in test images as COCO's result files have them."""
@@ -178,9 +204,17 @@ class Detection:
             )
         ]
 
+    def _load(self, split: Split) -> BoxSet:
+        found = load_boxes(self.data, split, self.spec.input_size)
+        if self.options.masks and not found.has_masks:
+            raise InputError(
+                f"{found.name}, {split}: not every object has a mask; add masks, or train with task_options.masks=false"
+            )
+        return found
+
     def _pixels(self, data: BoxSet, index: int, placement: Placement) -> Tensor:
         """uint8 [1, 3, h, w]: the image as placed."""
-        pixels = placement.pixels(data.image(index), self.resample)
+        pixels = placement.pixels(data.image(index), self.data.resample)
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
 
     def _on_canvas(self, pixels: Tensor) -> Tensor:
@@ -191,15 +225,6 @@ class Detection:
         target = data.target(index, placement, self.spec.input_size, self.options.masks)
         objects = {"boxes": target.boxes, "labels": target.labels + 1}
         return objects if target.masks is None else objects | {"masks": target.masks}
-
-
-def on_canvas(
-    pixels: Tensor, canvas: tuple[int, int], mean: tuple[float, float, float], std: tuple[float, float, float]
-) -> Tensor:
-    """uint8 [1, 3, h, w] to normalised float32 [1, 3, H, W], zero beyond the image."""
-    out = torch.zeros(1, 3, *canvas)
-    out[..., : pixels.shape[-2], : pixels.shape[-1]] = normalise(pixels, mean, std)
-    return out
 
 
 def _check(regularisation: Regularisation) -> None:
