@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 
 import patchscale.models  # noqa: F401  (registers the names with timm)
 from patchscale.mixers import lean
+from patchscale.mixers.backends import status
+
+BACKENDS = [name for name in ("torch", "native") if status(name, torch.device("cpu")).available]
 
 
 def build(**options):
@@ -34,7 +37,7 @@ def assert_equal(model, images, tolerance=1e-9):
         assert error < tolerance, (key, error.item())
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=20)
 @given(
     rows=st.integers(1, 5),
     cols=st.integers(1, 7),
@@ -43,22 +46,24 @@ def assert_equal(model, images, tolerance=1e-9):
     floats=st.sampled_from([1, 4000, 1 << 30]),
     taps=st.sampled_from([1, 2, 4]),
     flip=st.sampled_from(["paper", "released"]),
+    backend=st.sampled_from(BACKENDS),
 )
-def test_lean_equals_plain(rows, cols, batch, chunk, floats, taps, flip):
+def test_lean_equals_plain(rows, cols, batch, chunk, floats, taps, flip, backend):
     before = lean.TILE_FLOATS_CPU, lean.TILE_ROWS_CPU
     lean.TILE_FLOATS_CPU, lean.TILE_ROWS_CPU = floats, (1, 1 << 30)
     try:
-        model = build(img_size=(rows, cols), chunk_size=chunk, d_conv=taps, flip=flip, depth=4)
+        model = build(img_size=(rows, cols), chunk_size=chunk, d_conv=taps, flip=flip, backend=backend)
         assert_equal(model, torch.randn(batch, 3, rows, cols, dtype=torch.float64))
     finally:
         lean.TILE_FLOATS_CPU, lean.TILE_ROWS_CPU = before
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("floats", [1, 1 << 30])
-def test_lean_equals_plain_with_stochastic_depth(monkeypatch, floats):
+def test_lean_equals_plain_with_stochastic_depth(monkeypatch, floats, backend):
     monkeypatch.setattr(lean, "TILE_FLOATS_CPU", floats)
     monkeypatch.setattr(lean, "TILE_ROWS_CPU", (1, 1 << 30))
-    assert_equal(build(drop_path_rate=0.6, chunk_size=8), torch.randn(5, 3, 4, 6, dtype=torch.float64))
+    assert_equal(build(drop_path_rate=0.6, chunk_size=8, backend=backend), torch.randn(5, 3, 4, 6, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("floats", [1, 1 << 30])
@@ -78,6 +83,13 @@ def test_inference_runs_in_place_and_equals_training_mode(monkeypatch, floats):
         model.layers[2](kept)
         assert torch.equal(kept, copy)
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_lean_equals_plain_in_float32_at_odd_widths(backend):
+    """Channels that do not fill a processor's vectors, and more than one image in a tile."""
+    options = {"embed_dim": 20, "headdim": 10, "d_state": 7, "mlp_ratio": 1.7, "chunk_size": 9}
+    assert_equal(build(**options, backend=backend).float(), torch.randn(3, 3, 4, 6), 2e-3)
 
 
 def test_training_keeps_little_memory():

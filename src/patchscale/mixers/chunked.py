@@ -214,21 +214,19 @@ class SlabScan:
         y = self.slab.output(self.starts, self.D).flatten(1, 2)
         return y, self.ends[:, -1] if want_last and self.ends is not None else None
 
-    def backward(self, dy: Tensor, d_last: Tensor | None, want_first: bool) -> tuple:
-        """Gradients of x, dt, A, B, C, D and the state that enters (None unless wanted)."""
+    def backward(self, dy: Tensor, d_last: Tensor | None, want_first: bool, out: Tensor) -> tuple:
+        """Writes the gradients of x, B and C side by side to `out` [B, G * Q, H * P + 2 N].
+
+        Returns:
+            Gradients of dt, A, D and the state that enters (None unless wanted).
+        """
         self._pass_states(d_last is not None)
         dy = dy.unflatten(1, self.slab.x.shape[1:3])
         dx, ddt, da, db, dc, dd, d_first = slab_backward(
             self.slab, self.starts, self.ends, d_last, dy, self.D, want_first
         )
-        return (
-            *(t.flatten(1, 2) for t in (dx, ddt)),
-            da,
-            db.flatten(1, 2),
-            dc.flatten(1, 2),
-            dd,
-            d_first if want_first else None,
-        )
+        torch.cat([dx.flatten(-2), db, dc], -1, out=out.unflatten(1, db.shape[1:3]))
+        return ddt.flatten(1, 2), da, dd, d_first if want_first else None
 
 
 def _part(cut: tuple[int, int, int], *tensors: Tensor) -> list[Tensor]:
@@ -267,21 +265,22 @@ class ChunkedSSD(torch.autograd.Function):
         x, dt, A, B, C, D, initial_state, *kept = ctx.saved_tensors
         f = torch.promote_types(x.dtype, torch.float32)
         dt_f, a_f = dt.to(f), A.to(f)
-        dx, db, dc = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (x, B, C))
-        ddt = torch.zeros_like(dt_f, memory_format=torch.contiguous_format)
+        inner, n = x.shape[2] * x.shape[3], B.shape[-1]
+        joined = x.new_empty(*x.shape[:2], inner + 2 * n)
+        ddt = torch.empty_like(dt_f, memory_format=torch.contiguous_format)
         d_a, d_d = torch.zeros_like(a_f), torch.zeros_like(a_f)
         d_state = d_state.to(f) if d_state is not None else None
         for k in reversed(range(len(ctx.cuts))):
-            x_c, dt_c, b_c, c_c, dy_c = _part(ctx.cuts[k], x, dt_f, B, C, dy)
+            x_c, dt_c, b_c, c_c, dy_c, ddt_c, out = _part(ctx.cuts[k], x, dt_f, B, C, dy, ddt, joined)
             scan = SlabScan(x_c, dt_c, a_f, b_c, c_c, D, kept[k], ctx.cuts[k][2])
-            gx, gdt, ga, gb, gc, gd, d_state = scan.backward(dy_c, d_state, k > 0 or initial_state is not None)
-            for total, part in zip(_part(ctx.cuts[k], dx, ddt, db, dc), (gx, gdt, gb, gc), strict=True):
-                total.copy_(part)
+            gdt, ga, gd, d_state = scan.backward(dy_c, d_state, k > 0 or initial_state is not None, out)
+            ddt_c.copy_(gdt)
             d_a += ga
             d_d += gd
+        dx, db, dc = joined.split([inner, n, n], -1)
         d_init = d_state.to(initial_state.dtype) if initial_state is not None and d_state is not None else None
         return (
-            dx,
+            dx.view(x.shape),
             ddt.to(dt.dtype),
             d_a.to(A.dtype),
             db,

@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from patchscale.mixers.chunked import SlabScan, pick_chunk, slabs
+from patchscale.mixers.chunked import pick_chunk, slabs
+from patchscale.mixers.tile_ops import row_factor, tile_ops
 
 TILE_FLOATS_CPU = 400_000  # rows times channels of a tile: its arrays should lie in the second-level cache
 TILE_ROWS_CPU = (512, 1024)  # but not so few rows that calls cost more than arithmetic
@@ -37,11 +38,6 @@ class MixerSpec:
     chunk: int | None
     compute: torch.dtype
     backend: str
-
-
-def row_factor(x: Tensor, eps: float) -> Tensor:
-    """1 / sqrt(mean(x^2) + eps) over the last dimension, kept."""
-    return torch.rsqrt(torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps))
 
 
 def norm_backward(d_unit: Tensor, unit: Tensor, factor: Tensor) -> Tensor:
@@ -75,11 +71,7 @@ class _Weights:
         self.taps = conv_w[:, 0].to(f).t().contiguous()
         self.conv_b, self.dt_bias, self.A, self.D = conv_b.to(f), dt_bias.to(f), -torch.exp(a_log.to(f)), d.to(f)
         self.inner, self.heads = w_out.shape[1], a_log.shape[0]
-        self.scan = SlabScan
-        if spec.backend == "native":
-            from patchscale.mixers.native import NativeScan
-
-            self.scan = NativeScan
+        self.ops = tile_ops(spec.backend, f)
         self.state = (conv_w.shape[0] - self.inner) // 2
 
 
@@ -123,30 +115,20 @@ class _Tile:
     def __init__(self, w: _Weights, unit: Tensor, halo: int, chunk: int, state: Tensor | None):
         f, inner, n = w.f, w.inner, w.state
         b, total, width = unit.shape
-        k = w.taps.shape[0]
         self.unit = unit.to(w.spec.compute).reshape(b * total, width)
         zx = torch.mm(self.unit, w.w_in.t()).to(f).view(b, total, -1)
         self.z = zx[:, halo:, :inner]
         self.xbc = zx[:, :, inner : 2 * inner + 2 * n]
-        if halo < k - 1:
-            self.xbc = F.pad(self.xbc, (0, 0, k - 1 - halo, 0))
-        length = total - halo
-        self.pre = torch.addcmul(w.conv_b, self.xbc[:, :length], w.taps[0])
-        for i in range(1, k):
-            self.pre.addcmul_(self.xbc[:, i : i + length], w.taps[i])
-        act = F.silu(self.pre)
+        self.pre, act = w.ops.conv(self.xbc, halo, w.taps, w.conv_b)
         self.raw = zx[:, halo:, 2 * inner + 2 * n :] + w.dt_bias
-        dt = F.softplus(self.raw)
         x = act[..., :inner].unflatten(-1, (w.heads, w.spec.headdim))
-        self.scan = w.scan(x, dt, w.A, act[..., inner:-n], act[..., -n:], w.D, state, chunk)
+        self.scan = w.ops.scan(x, F.softplus(self.raw), w.A, act[..., inner:-n], act[..., -n:], w.D, state, chunk)
 
     def gated(self, w: _Weights, want_last: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         """g = y * silu(z) as [B*T, E], the gated norm's row factor [B*T, 1], and the state that leaves if wanted."""
         y, last = self.scan.forward(want_last)
         self.y = y.flatten(-2)
-        self.gate = F.silu(self.z)
-        g = (self.y * self.gate).flatten(0, 1)
-        return g, row_factor(g, w.spec.eps), last
+        return *w.ops.gate(self.y, self.z, w.spec.eps), last
 
 
 def _unit_tile(unit_head, x, rows: _Rows, start: int, stop: int, halo: int, eps: float):
@@ -270,7 +252,7 @@ def _backward_group(w: _Weights, grads: _Gradients, rows: _Rows, x, d_out, dx, s
     spec, f, inner, n, k = w.spec, w.f, w.inner, w.state, w.taps.shape[0]
     b, rows_x, width = x.shape
     head = _heading(x, spec.eps, 4096)
-    d_state, carry, d_head = None, None, None
+    d_state, future, d_head = None, None, None
     for index in reversed(range(len(cuts))):
         start, count, q = cuts[index]
         stop, halo, length = start + count * q, min(start, k - 1), count * q
@@ -287,33 +269,19 @@ def _backward_group(w: _Weights, grads: _Gradients, rows: _Rows, x, d_out, dx, s
         dy = (dy if scale is None else dy * scale).reshape(b * length, width) * factor
         grads.add_product("w_out", dy, g, spec.compute)
         dg = torch.mm(dy.to(spec.compute), w.w_out).to(f)
-        inner_product = (g * dg).mean(-1, keepdim=True).mul_(factor.square())
-        dg.addcmul_(g, inner_product, value=-1)
-        dg = dg.view(b, length, inner)
-
         d_zx = torch.empty(b, length, 2 * inner + 2 * n + w.heads, dtype=f, device=x.device)
-        d_zx[..., :inner] = torch.ops.aten.silu_backward(dg * tile.y, tile.z)
-        d_y = (dg * tile.gate).view(b, length, w.heads, spec.headdim)
-        sx, sdt, sa, sb, sc, sd, d_state = tile.scan.backward(d_y, d_state, start > 0)
+        d_z, d_xbc, d_raw = d_zx.split([inner, inner + 2 * n, w.heads], -1)
+        d_y = w.ops.gate_backward(dg, tile.y, tile.z, g, factor, d_z)
+        d_act = torch.empty(d_xbc.shape, dtype=f, device=x.device)
+        d_y = d_y.unflatten(-1, (w.heads, spec.headdim))
+        sdt, sa, sd, d_state = tile.scan.backward(d_y, d_state, start > 0, d_act)
         grads.A += sa
         grads.D += sd
-        d_raw = sdt * torch.sigmoid(tile.raw)
+        torch.mul(sdt, torch.sigmoid(tile.raw), out=d_raw)
         grads.dt_bias += d_raw.sum((0, 1))
-        d_zx[..., 2 * inner + 2 * n :] = d_raw
-
-        d_act = torch.cat([sx.flatten(-2), sb, sc], -1)
-        d_pre = torch.ops.aten.silu_backward(d_act, tile.pre)
-        grads.conv_b += d_pre.sum((0, 1))
-        padded = F.pad(d_pre, (0, 0, k - 1, 0))  # room for what flows to the rows before the tile
-        d_xbc = padded * w.taps[k - 1]
-        for i in range(k):
-            grads.taps[i] += (d_pre * tile.xbc[:, i : i + length]).sum((0, 1))
-            if i < k - 1:
-                d_xbc[:, i : i + length].addcmul_(d_pre, w.taps[i])
-        if carry is not None and k > 1:
-            d_xbc[:, 1 - k :] += carry
-        carry = d_xbc[:, : k - 1]
-        d_zx[..., inner : 2 * inner + 2 * n] = d_xbc[:, k - 1 :]
+        future = w.ops.conv_backward(
+            d_act, tile.pre, tile.xbc, halo, w.taps, future, d_xbc, grads.taps, grads.conv_b
+        )  # fmt: skip
 
         flat = d_zx.view(b * length, -1)
         own = tile.unit.view(b, halo + length, width)[:, halo:].reshape(b * length, width)

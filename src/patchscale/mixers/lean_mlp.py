@@ -6,62 +6,61 @@ R rows (batch and sequence together), D width, M hidden width. Keeps x alone; th
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from patchscale.mixers.lean import norm_backward, row_factor, tile_rows
+from patchscale.mixers.lean import norm_backward, tile_rows
+from patchscale.mixers.tile_ops import row_factor, tile_ops
 
 
-def run_mlp(x, out, scale, norm, w1, b1, w2, b2, w3, b3, eps: float, compute: torch.dtype) -> Tensor:
+def run_mlp(x, out, scale, norm, w1, b1, w2, b2, w3, b3, eps: float, compute: torch.dtype, backend: str) -> Tensor:
     """Writes x + scale * swiglu(norm(x)) to `out`, which may be x itself, and returns it."""
     w, b = _gate_weights(norm, w1, b1, w2, b2, compute)
     w3c, b3c, f = w3.to(compute), b3.to(compute), torch.promote_types(b3.dtype, torch.float32)
+    ops = tile_ops(backend, compute)
     flat, flat_out, factors = _flat(x), out.view(-1, x.shape[-1]), _row_scale(scale, x)
     for rows in _row_slices(flat, w1.shape[0]):
         part = flat[rows].to(f)
         unit = part * row_factor(part, eps)
-        h1, h2 = torch.addmm(b, unit.to(compute), w.t()).chunk(2, -1)
-        y = torch.addmm(b3c, F.silu(h1).mul_(h2), w3c.t()).to(part.dtype)
+        act = ops.swiglu(torch.addmm(b, unit.to(compute), w.t()))
+        y = torch.addmm(b3c, act, w3c.t()).to(part.dtype)
         y = y if factors is None else y * factors[rows]
         flat_out[rows] = part + y
     return out
 
 
 @torch.no_grad()
-def lean_mlp_(x: Tensor, norm, w1, b1, w2, b2, w3, b3, eps: float, compute: torch.dtype) -> Tensor:
+def lean_mlp_(x: Tensor, norm, w1, b1, w2, b2, w3, b3, eps: float, compute: torch.dtype, backend: str) -> Tensor:
     """x += swiglu(norm(x)), in place, a few rows at a time. x must be contiguous."""
-    return run_mlp(x, x, None, norm, w1, b1, w2, b2, w3, b3, eps, compute)
+    return run_mlp(x, x, None, norm, w1, b1, w2, b2, w3, b3, eps, compute, backend)
 
 
 class LeanMlp(torch.autograd.Function):
     """x + scale * (w3 (silu(w1 u) * w2 u)), u = norm(x); `scale` is [B, 1, 1] or None for one."""
 
     @staticmethod
-    def forward(ctx, x, scale, norm, w1, b1, w2, b2, w3, b3, eps: float, compute: torch.dtype):
+    def forward(ctx, x, scale, norm, w1, b1, w2, b2, w3, b3, eps: float, compute: torch.dtype, backend: str):
         ctx.save_for_backward(x, scale, norm, w1, b1, w2, b2, w3, b3)
-        ctx.eps, ctx.compute = eps, compute
+        ctx.eps, ctx.compute, ctx.backend = eps, compute, backend
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
-        return run_mlp(x, out, scale, norm, w1, b1, w2, b2, w3, b3, eps, compute)
+        return run_mlp(x, out, scale, norm, w1, b1, w2, b2, w3, b3, eps, compute, backend)
 
     @staticmethod
     def backward(ctx, d_out):
         x, scale, norm, w1, b1, w2, b2, w3, b3 = ctx.saved_tensors
         eps, compute, f = ctx.eps, ctx.compute, torch.promote_types(b3.dtype, torch.float32)
         w, b = _gate_weights(norm, w1, b1, w2, b2, compute)
-        w3c = w3.to(compute)
+        w3c, ops = w3.to(compute), tile_ops(ctx.backend, compute)
         dw, db = torch.zeros_like(w, dtype=f), torch.zeros_like(b, dtype=f)
         dw3, db3 = torch.zeros_like(w3, dtype=f), torch.zeros_like(b3, dtype=f)
         dx = torch.empty_like(x, memory_format=torch.contiguous_format)
         flat, flat_d, flat_dx, factors = _flat(x), _flat(d_out), dx.view(-1, x.shape[-1]), _row_scale(scale, x)
         d_rows = torch.empty_like(flat[:, :1]) if ctx.needs_input_grad[1] else None
-        hidden = w1.shape[0]
         for rows in _row_slices(flat, w1.shape[0]):
             part, dy = flat[rows].to(f), flat_d[rows].to(f)
             factor = row_factor(part, eps)
             unit = part * factor
             h = torch.addmm(b, unit.to(compute), w.t())
-            gate = F.silu(h[:, :hidden])
-            act = gate * h[:, hidden:]
+            act = ops.swiglu(h)
             scaled = dy if factors is None else dy * factors[rows]
             if d_rows is not None:
                 y = torch.addmm(b3.to(compute), act, w3c.t()).to(f)
@@ -69,9 +68,7 @@ class LeanMlp(torch.autograd.Function):
             _accumulate(dw3, scaled, act, compute)
             db3 += scaled.sum(0)
             d_act = torch.mm(scaled.to(compute), w3c)
-            dh = torch.empty_like(h)
-            dh[:, :hidden] = torch.ops.aten.silu_backward(d_act * h[:, hidden:], h[:, :hidden])
-            torch.mul(d_act, gate, out=dh[:, hidden:])
+            dh = ops.swiglu_backward(d_act, h)
             _accumulate(dw, dh, unit, compute)
             db += dh.sum(0)
             d_unit = torch.mm(dh, w).to(f)
@@ -82,7 +79,7 @@ class LeanMlp(torch.autograd.Function):
         d_norm = (dw * whole).sum(0)
         db1, db2 = db.chunk(2)
         grads = (t.to(w3.dtype) for t in (d_norm, dw1, db1, dw2, db2, dw3, db3))
-        return dx, d_scale, *grads, None, None
+        return dx, d_scale, *grads, None, None, None
 
 
 def _gate_weights(norm, w1, b1, w2, b2, compute) -> tuple[Tensor, Tensor]:

@@ -106,12 +106,16 @@ def native_forward(x: Tensor, dt, A, B, C, D, first: Tensor | None, *, chunk: in
 
 def native_backward(
     x: Tensor, dt, A, B, C, D, first, *, kept: Tensor | None, dy: Tensor, d_last: Tensor | None, chunk: int,
-    want_first: bool,
+    want_first: bool, out: Tensor,
 ):  # fmt: skip
-    """Gradients of x, dt, A, B, C, D and, if wanted, of `first`."""
+    """Writes the gradients of x, B and C side by side to `out` [B, L, H * P + 2 N].
+
+    Returns:
+        Gradients of dt, A, D and, if wanted, of `first` (else None).
+    """
     x, dt, B, C, dy = (_adjacent(t) for t in (x, dt, B, C, dy))
     plan = Plan(x, B.shape[-1], chunk)
-    dx = torch.empty_like(x, memory_format=torch.contiguous_format)
+    dx, db_out, dc_out = out.split([plan.heads * plan.width, plan.state, plan.state], -1)
     ddt = torch.empty_like(dt, memory_format=torch.contiguous_format)
     da, dd = (x.new_empty(plan.batch, plan.heads) for _ in range(2))
     db, dc = (x.new_empty(plan.groups, plan.batch, plan.length, plan.state) for _ in range(2))
@@ -120,8 +124,9 @@ def native_backward(
     whole = {"a": _solid(A, x.dtype), "d": _solid(D, x.dtype), "first": _solid(first, x.dtype)}
     whole |= {"dlast": _solid(d_last, x.dtype), "kept": kept}
     plan.run("backward", strided, whole | {"ddt": ddt, "da": da, "dd": dd, "db": db, "dc": dc, "dfirst": d_first})
-    db, dc = (t[0] if plan.groups == 1 else t.sum(0) for t in (db, dc))
-    return dx, ddt, da.sum(0), db, dc, dd.sum(0), d_first
+    torch.sum(db, 0, out=db_out)
+    torch.sum(dc, 0, out=dc_out)
+    return ddt, da.sum(0), dd.sum(0), d_first
 
 
 class NativeScan:
@@ -136,10 +141,10 @@ class NativeScan:
         y, last, self.kept = native_forward(*self.inputs, chunk=self.chunk, want_last=want_last)
         return y, last
 
-    def backward(self, dy: Tensor, d_last: Tensor | None, want_first: bool) -> tuple:
-        """Gradients of x, dt, A, B, C, D and the state that enters (None unless wanted); after `forward`."""
+    def backward(self, dy: Tensor, d_last: Tensor | None, want_first: bool, out: Tensor) -> tuple:
+        """Writes the gradients of x, B and C side by side to `out`; those of dt, A, D and the state are returned."""
         return native_backward(
-            *self.inputs, kept=self.kept, dy=dy, d_last=d_last, chunk=self.chunk, want_first=want_first
+            *self.inputs, kept=self.kept, dy=dy, d_last=d_last, chunk=self.chunk, want_first=want_first, out=out
         )
 
 
@@ -159,13 +164,13 @@ class NativeSSD(torch.autograd.Function):
     def backward(ctx, dy, d_last):
         *inputs, kept = ctx.saved_tensors
         f = torch.promote_types(inputs[0].dtype, torch.float32)
-        grads = native_backward(
-            *_wide(f, *inputs),
-            kept=kept,
-            dy=dy.to(f),
-            d_last=d_last,
-            chunk=ctx.chunk,
-            want_first=inputs[-1] is not None,
-        )
-        given = zip(grads, inputs, strict=True)
+        x, n = inputs[0], inputs[3].shape[-1]
+        batch, length, heads, width = x.shape
+        joined = x.new_empty(batch, length, heads * width + 2 * n, dtype=f)
+        ddt, da, dd, d_first = native_backward(
+            *_wide(f, *inputs), kept=kept, dy=dy.to(f), d_last=d_last, chunk=ctx.chunk,
+            want_first=inputs[-1] is not None, out=joined,
+        )  # fmt: skip
+        dx, db, dc = joined.split([heads * width, n, n], -1)
+        given = zip((dx.view(x.shape), ddt, da, db, dc, dd, d_first), inputs, strict=True)
         return *(None if t is None or g is None else g.to(t.dtype) for g, t in given), None, None

@@ -71,7 +71,7 @@ class AdventurerBlock(nn.Module):
         )  # fmt: skip
         gating = (
             self.norm_mlp.weight, mlp.w1.weight, mlp.w1.bias, mlp.w2.weight, mlp.w2.bias, mlp.w3.weight, mlp.w3.bias,
-            self.norm_mlp.eps, compute,
+            self.norm_mlp.eps, compute, backend,
         )  # fmt: skip
         with torch.autocast(kind, enabled=False):
             if inplace and not torch.is_grad_enabled() and not self.training and x.is_contiguous():
