@@ -27,7 +27,7 @@ class Cost:
         num_classes: rows of the head.
         decoder: None (head on the class token) or `linear` (head on every token).
         grid: (rows, columns) of patches.
-        tokens: rows times columns; the class token is not counted.
+        tokens: rows times columns, or more where the sequence was extended; the class token is not counted.
         params: all parameters, the position table included.
         params_without_positions: the same without the position table ((tokens + 1) D).
         flops_forward: forward FLOPs, a multiply-add as 2, SSD terms in (`patchscale.cost.terms` states the convention).
@@ -86,6 +86,7 @@ def estimate(
     in_chans: int = 3,
     decoder: str | None = None,
     reduction: TokenReduction | None = None,
+    sequence_extension: int = 1,
 ) -> Cost:
     """Counts parameters, tokens and FLOPs of a model; loads no torch.
 
@@ -97,6 +98,7 @@ def estimate(
         in_chans: image channels.
         decoder: None for a head on the class token, `linear` for one on every token.
         reduction: fewer tokens from some block on; the released one for `lct_vit_*`, else none.
+        sequence_extension: the patches' tokens are interpolated to so many times the rows and columns.
 
     Raises:
         InputError: unknown model, decoder or reducer, a patch size that does not divide the input, a negative count.
@@ -108,7 +110,7 @@ def estimate(
             f"num_classes {num_classes} and in_chans {in_chans}: use 0 or more classes, 1 or more channels"
         )
     grid = grid_of(input_size, patch_size)
-    tokens = grid[0] * grid[1]
+    tokens = grid[0] * grid[1] * sequence_extension**2
     reduction = reduction or released_reduction(shape)
     terms = model_terms(
         shape,
@@ -118,6 +120,7 @@ def estimate(
         num_classes=num_classes,
         decoder=decoder,
         reduction=reduction,
+        patches=grid[0] * grid[1],
     )
     params, flops = sum(t.params for t in terms), sum(t.flops for t in terms)
     selection = sum(t.flops for t in terms if t.stage == "selection")

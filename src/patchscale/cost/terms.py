@@ -83,6 +83,7 @@ def model_terms(
     num_classes: int,
     decoder: str | None,
     reduction: TokenReduction | None = None,
+    patches: int | None = None,
 ) -> list[Term]:
     """All parts of one model at `tokens` tokens; their sums are the model's parameters and forward FLOPs.
 
@@ -94,6 +95,7 @@ def model_terms(
         num_classes: rows of the head; 0 for none.
         decoder: None for a classification head on the class token, `linear` for one on every token.
         reduction: fewer tokens from some block on; None for all tokens in all blocks.
+        patches: patches embedded; as many as tokens unless the sequence was extended.
 
     Raises:
         InputError: an unknown decoder or reducer, or a reduction that does not fit.
@@ -106,7 +108,7 @@ def model_terms(
     final_norm = 2 * dim if shape.family == "deit" else dim
     head = num_classes * (dim + 1)
     return [
-        Term("patch_embed", "patch_embed", patch * dim + dim, 2 * tokens * patch * dim),
+        Term("patch_embed", "patch_embed", patch * dim + dim, 2 * (patches or tokens) * patch * dim),
         Term("positions", "class_token", dim, 0),
         Term("positions", "positions", (tokens + 1) * dim, 0),
         *blocks,

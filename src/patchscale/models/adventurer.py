@@ -18,7 +18,7 @@ from patchscale.errors import InputError
 from patchscale.mixers import Mamba2, RMSNorm
 from patchscale.models.block import AdventurerBlock
 from patchscale.models.deit import Positions, check_positions
-from patchscale.tokens import PatchEmbed, resize_positions, sincos_positions
+from patchscale.tokens import ExtendedPatchEmbed, PatchEmbed, resize_positions, sincos_positions
 
 Flip = Literal["paper", "released"]
 
@@ -48,6 +48,7 @@ class Adventurer(nn.Module):
         embed_dim, depth, mlp_ratio: width D, number of blocks, hidden width int(mlp_ratio * D) of the SwiGLU.
         flip: `paper` for new models, `released` for the published weights; see `flipped_blocks`.
         positions: `learned`, or `sincos`: fixed, zeros in the class row, not trained.
+        sequence_extension: interpolates the tokens to so many times the rows and columns (`ExtendedPatchEmbed`).
         global_pool: `token` (the class token's row), `avg` (mean of the patch rows) or `` (no pooling).
         drop_path_rate: see `drop_path_rates`.
         dynamic_img_size: accept any image size, resizing the positions on the fly.
@@ -73,6 +74,7 @@ class Adventurer(nn.Module):
         headdim: int = 64,
         flip: Flip = "paper",
         positions: Positions = "learned",
+        sequence_extension: int = 1,
         drop_rate: float = 0.0,
         pos_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
@@ -90,7 +92,10 @@ class Adventurer(nn.Module):
         self.num_prefix_tokens, self.dynamic_img_size, self.grad_checkpointing = 1, dynamic_img_size, False
         self.global_pool = _checked_pool(global_pool)
         fmt = {"strict_img_size": False, "output_fmt": "NHWC"} if dynamic_img_size else {}
-        self.patch_embed = PatchEmbed(img_size, patch_size, in_chans, embed_dim, **fmt, **dd)
+        self.sequence_extension = sequence_extension
+        extended = {"extension": sequence_extension} if sequence_extension != 1 else {}
+        patches = ExtendedPatchEmbed if extended else PatchEmbed
+        self.patch_embed = patches(img_size, patch_size, in_chans, embed_dim, **fmt, **extended, **dd)
         rows = self.patch_embed.num_patches + 1
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim, **dd))
         self.pos_embed = nn.Parameter(torch.zeros(1, rows, embed_dim, **dd), requires_grad=positions == "learned")
@@ -157,7 +162,8 @@ class Adventurer(nn.Module):
 
     def embed(self, x: Tensor) -> Tensor:
         """[B, 3, H, W] -> [B, N + 1, D]: patches, class token last, positions added."""
-        if not (torch.is_grad_enabled() or self.dynamic_img_size or self.training):
+        lean = not (torch.is_grad_enabled() or self.dynamic_img_size or self.training)
+        if lean and self.sequence_extension == 1:
             return self._embed_lean(x)
         x = self.patch_embed(x)
         pos = self.pos_embed

@@ -130,7 +130,8 @@ def load_resized(model: nn.Module, path: Path | str, *, old_grid: tuple[int, int
 def _fill(model, state, config, old_grid=None, path: Path | str = "the checkpoint") -> LoadReport:
     if old_grid is None and config is not None:
         height, width = config["input_size"]
-        old_grid = (height // config["patch_size"], width // config["patch_size"])
+        finer, patch_size = config.get("sequence_extension", 1), config["patch_size"]
+        old_grid = (height // patch_size * finer, width // patch_size * finer)
     tensors, report = resize_state_dict(state, model, old_grid=old_grid)
     if not tensors:
         raise InputError(f"{path} has no weights for {type(model).__name__}: none of its {len(state)} keys fit")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -9,7 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from patchscale.errors import InputError
-from patchscale.tokens import PatchEmbed, sincos_positions
+from patchscale.tokens import ExtendedPatchEmbed, PatchEmbed, sincos_positions
 
 Positions = Literal["learned", "sincos"]
 
@@ -25,11 +26,16 @@ class DeiT(VisionTransformer):
 
     Args:
         positions: `learned`, or `sincos`: fixed, zeros in the class row, not trained.
+        sequence_extension: interpolates the tokens to so many times the rows and columns (`ExtendedPatchEmbed`).
         The rest as in `timm.models.vision_transformer.VisionTransformer`.
     """
 
-    def __init__(self, *args, positions: Positions = "learned", embed_layer=PatchEmbed, **kwargs):
+    def __init__(
+        self, *args, positions: Positions = "learned", sequence_extension: int = 1, embed_layer=PatchEmbed, **kwargs
+    ):
         check_positions(positions)
+        if sequence_extension != 1:
+            embed_layer = partial(ExtendedPatchEmbed, extension=sequence_extension)
         super().__init__(*args, embed_layer=embed_layer, **kwargs)
         self.positions = positions
         self._fix_positions()

@@ -12,12 +12,13 @@ from patchscale.errors import InputError
 from patchscale.laws import get_form
 from patchscale.studies.clear_errors import clear_errors
 from patchscale.tasks import ModelSpec
-from patchscale.training import Init, Recipe, TrialConfig
+from patchscale.training import Init, Recipe, Stage, TrialConfig
 
 MODEL_AXES = {
     "model": "name",
     "patch_size": "patch_size",
     "input_size": "input_size",
+    "sequence_extension": "sequence_extension",
     "reducer": "reducer",
     "kept_tokens": "kept_tokens",
 }
@@ -89,6 +90,10 @@ class Study(BaseModel):
     evaluations: int = Field(default=6, ge=1)
     init: Init | None = None
     """Weights that every trial starts from; an axis `init` lists files instead."""
+    init_digests: dict[str, str] = {}
+    """SHA-256 of the files of axis `init`; settled when the study is prepared, so that other weights are other trials."""
+    stages: tuple[Stage, ...] = ()
+    """Trainings that every trial begins with; see `TrialConfig.stages`."""
     laws: LawRequest = LawRequest()
 
     @field_validator("axes")
@@ -149,6 +154,17 @@ class Study(BaseModel):
             raise InputError(f"study {self.name!r}: the axes name the same trial twice; write each value once")
         return trials
 
+    def settled(self) -> Study:
+        """With the digest of every file of weights that trials start from, as it is now.
+
+        Raises:
+            InputError: a file is missing, or is not what an earlier digest says.
+        """
+        files = [str(value) for value in self.axes.get("init", []) if value]
+        digests = {file: Init(weights=file, sha256=self.init_digests.get(file)).settled().sha256 for file in files}
+        init = self.init.settled() if self.init else None
+        return self.model_copy(update={"init": init, "init_digests": digests})
+
     def separating_axes(self) -> list[str]:
         """Axes that tell laws apart: those of the request, and every other that is neither x, refined nor repeated."""
         request = self.laws
@@ -169,7 +185,8 @@ class Study(BaseModel):
             prefix, dot, field = name.partition(".")
             if dot:
                 parts[PREFIXED_AXES[prefix]][field] = value
-        init = {"weights": point["init"]} if point.get("init") else None
+        file = point.get("init")
+        init = {"weights": file, "sha256": self.init_digests.get(file)} if file else None
         with clear_errors(f"study {self.name!r} at {point}", KEYS):
             config = TrialConfig.model_validate(
                 {
@@ -178,6 +195,7 @@ class Study(BaseModel):
                     "random_seed": point.get("random_seed", 0),
                     "evaluations": self.evaluations,
                     "init": init if "init" in point else self.init,
+                    "stages": self.stages,
                 }
             )
         values = {axis: getattr(config.model, field) for axis, field in MODEL_AXES.items()}

@@ -56,16 +56,7 @@ class Classification:
     @staticmethod
     def network(spec: ModelSpec, classes: int, options: Options) -> nn.Module:
         """The encoder with a linear head."""
-        return models.create(
-            spec.name,
-            input_size=spec.input_size,
-            patch_size=spec.patch_size,
-            num_classes=classes,
-            positions=spec.positions,
-            drop_path=spec.drop_path,
-            **spec.reduction,
-            **spec.options,
-        )
+        return models.create(spec.name, num_classes=classes, **spec.arguments)
 
     def build_model(self) -> nn.Module:
         """See `Task.build_model`."""

@@ -37,6 +37,8 @@ class ModelSpec(BaseModel):
     """`learned`, or `sincos` (fixed two-dimensional sine and cosine)."""
     drop_path: float = 0.0
     """Stochastic depth rate of the last block."""
+    sequence_extension: int = Field(default=1, ge=1)
+    """Tokens interpolated to so many times the rows and columns: a longer sequence without new information."""
     reducer: str = "none"
     """What keeps fewer tokens: one of `patchscale.tokens.reducers.REDUCERS`, or `none`."""
     kept_tokens: int | None = Field(default=None, gt=0)
@@ -64,7 +66,22 @@ class ModelSpec(BaseModel):
     @property
     def tokens(self) -> int:
         """Tokens of one image, the class token not counted."""
-        return (self.input_size[0] // self.patch_size) * (self.input_size[1] // self.patch_size)
+        patches = (self.input_size[0] // self.patch_size) * (self.input_size[1] // self.patch_size)
+        return patches * self.sequence_extension**2
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What `models.create` takes besides the name and the number of classes."""
+        extension = {} if self.sequence_extension == 1 else {"sequence_extension": self.sequence_extension}
+        return {
+            "input_size": self.input_size,
+            "patch_size": self.patch_size,
+            "positions": self.positions,
+            "drop_path": self.drop_path,
+            **extension,
+            **self.reduction,
+            **self.options,
+        }
 
     @property
     def reduction(self) -> dict[str, Any]:

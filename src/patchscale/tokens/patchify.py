@@ -101,9 +101,9 @@ class PatchEmbed(TimmPatchEmbed):
             x = F.pad(x, (0, -x.shape[-1] % p, 0, -x.shape[-2] % p))
         else:
             self.check_size(x)
-        rows, cols = grid_size((x.shape[-2], x.shape[-1]), p)
+        grid_size((x.shape[-2], x.shape[-1]), p)
         tokens = self.embed(x)
         if not self.flatten:
-            tokens = tokens.unflatten(1, (rows, cols))
+            tokens = tokens.unflatten(1, self.dynamic_feat_size((x.shape[-2], x.shape[-1])))
             tokens = tokens if self.output_fmt == Format.NHWC else tokens.permute(0, 3, 1, 2)
         return self.norm(tokens)

@@ -37,6 +37,7 @@ def cost_of(spec: ModelSpec, num_classes: int) -> Cost:
         patch_size=spec.patch_size,
         num_classes=num_classes,
         reduction=_reduction(spec),
+        sequence_extension=spec.sequence_extension,
     )
 
 

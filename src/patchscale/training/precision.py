@@ -38,14 +38,7 @@ def fastest_precision(
 
 def _step_seconds(spec: ModelSpec, device: torch.device) -> dict[str, float]:
     """Time of forward and backward per image, the least of interleaved repeats."""
-    model = models.create(
-        spec.name,
-        input_size=spec.input_size,
-        patch_size=spec.patch_size,
-        num_classes=CLASSES,
-        positions=spec.positions,
-        **spec.options,
-    ).to(device)
+    model = models.create(spec.name, num_classes=CLASSES, **spec.arguments).to(device)
     batch = max(2, min(128, TOKENS_A_BATCH // spec.tokens))
     images = torch.zeros(batch, 3, *spec.input_size, device=device)
     labels = torch.zeros(batch, dtype=torch.long, device=device)

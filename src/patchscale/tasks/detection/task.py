@@ -74,15 +74,7 @@ class Detection:
     @staticmethod
     def network(spec: ModelSpec, classes: int, options: Options) -> Detector:
         """A `Detector` on the encoder of `spec`."""
-        encoder = models.create(
-            spec.name,
-            input_size=spec.input_size,
-            patch_size=spec.patch_size,
-            num_classes=0,
-            positions=spec.positions,
-            drop_path=spec.drop_path,
-            **spec.options,
-        )
+        encoder = models.create(spec.name, num_classes=0, **spec.arguments)
         return Detector(encoder, spec.patch_size, classes, options)
 
     def build_model(self) -> nn.Module:
