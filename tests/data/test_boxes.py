@@ -121,12 +121,12 @@ def test_files_that_are_no_coco_json_are_refused_in_one_line(tmp_path):
 def test_images_that_are_missing_or_of_another_size_are_named(tmp_path):
     file = write_coco(tmp_path, [GOOD])
     Image.new("RGB", (41, 30)).save(tmp_path / "one.png")
-    with pytest.raises(InputError, match="one.png is 41x30, its annotations say 40x30"):
+    with pytest.raises(InputError, match=r"one.png is 41x30, its annotations say 40x30"):
         load_boxes(DataSpec(name=str(file))).image(0)
     with pytest.raises(InputError, match="no usable image"):
         load_boxes(DataSpec(name=str(file), bad_images="skip"))
     (tmp_path / "one.png").unlink()
-    with pytest.raises(InputError, match="one.png: no such image"):
+    with pytest.raises(InputError, match=r"one.png: no such image"):
         load_boxes(DataSpec(name=str(file)))
 
 
