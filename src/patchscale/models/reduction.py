@@ -167,3 +167,30 @@ def class_attention(block: nn.Module, prefix: Tensor, tokens: Tensor) -> Tensor:
         query, key, _ = attention.qkv(rows).view(batch, count, 3, attention.num_heads, -1).unbind(2)
         query, key = attention.q_norm(query[:, 0]), attention.k_norm(key[:, 1:])
         return torch.einsum("bhd,bnhd->bhn", query * attention.scale, key).softmax(2).mean(1)
+
+
+@torch.no_grad()
+def entering(model: nn.Module, images: Tensor, block: int) -> tuple[Tensor, Tensor]:
+    """Tokens [B, N, D] that enter a block, the class token not among them, and its attention to them [B, N].
+
+    Args:
+        images: normalised [B, 3, H, W].
+        block: index of the block.
+
+    Raises:
+        InputError: no such block.
+    """
+    blocks = blocks_of(model)
+    if not 0 <= block < len(blocks):
+        raise InputError(f"layer {block} is no block of this model; use 0 to {len(blocks) - 1}")
+    causal, seen = isinstance(model, Adventurer), []
+    handle = blocks[block].register_forward_pre_hook(lambda _, args: seen.append(args[0].clone()), prepend=True)
+    try:
+        model.forward_features(images)  # type: ignore[operator]
+    finally:
+        handle.remove()
+    prefix = int(getattr(model, "num_prefix_tokens", 1))
+    first = seen[0].shape[1] - prefix if causal else prefix
+    head, tail = seen[0][:, :first], seen[0][:, first:]
+    prefix_rows, tokens = (tail, head) if causal else (head, tail)
+    return tokens, class_attention(blocks[block], prefix_rows, tokens)
