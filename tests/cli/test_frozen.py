@@ -14,7 +14,7 @@ COMMANDS = {
     "study status": "folder --json",
     "study watch": "folder --port --host --allow-remote",
     "study report": "folders --out --figures",
-    "train": "config --out --set --dry-run --tracker --json",
+    "train": "config --recipe --model --data --init --out --set --dry-run --parallel --keep-every --tracker --json",
     "evaluate": "weights --data --json",
     "predict": "images --weights --out --top --json",
     "convert": "source target --ema --flip",
@@ -26,6 +26,7 @@ COMMANDS = {
         "--device --data-size --gpus --budget-hours --budget-money --budget-flops --price-per-hour --memory --target "
         "--table --top --json"
     ),
+    "tokens": "image --patches --keep --method --size --tolerance --weights --layer --out --json",
     "tokens": "image --patches --keep --method --size --tolerance --weights --layer --out --json",
     "doctor": "--json",
 }

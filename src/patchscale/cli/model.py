@@ -10,29 +10,61 @@ from typing import Annotated
 import typer
 
 from patchscale.cli.app import Trackers, app
+from patchscale.errors import InputError
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Weights = Annotated[Path, typer.Option(help="A weights.safetensors file of a finished trial.")]
 
 
-@app.command(epilog="Example:  patchscale train trial.yaml --out runs/mine   (trial.yaml as printed by --dry-run)")
+@app.command(
+    epilog="Example:  patchscale train --recipe deit --model deit_tiny_patch16 --data path/to/images --dry-run   "
+    "(what it prints is a trial file: patchscale train trial.yaml)"
+)
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML or JSON file of one trial, such as a trial's config.json.")],
+    config: Annotated[
+        Path | None, typer.Argument(help="YAML or JSON file of one trial, such as a trial's config.json.")
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="Instead of a file: a published recipe or plan in stages.")] = None,
+    model: Annotated[str | None, typer.Option(help="With --recipe: a model, such as adventurer_base_patch16.")] = None,
+    data: Annotated[str | None, typer.Option(help="With --recipe: name or folder of a data set.")] = None,
+    init: Annotated[str | None, typer.Option(help="With --recipe: weights to start from, .safetensors.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the trial.")] = Path("runs/trial"),
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved trial, train nothing.")] = False,
+    parallel: Annotated[str, typer.Option(help="Under torchrun: ddp, or fsdp (weights are sliced).")] = "ddp",
+    keep_every: Annotated[int, typer.Option(min=0, help="Also keep the checkpoint of every so many steps.")] = 0,
     trackers: Trackers = None,
     as_json: Json = False,
 ) -> None:
-    """Train one trial; the same command continues one that was interrupted."""
+    """Train one trial, also under torchrun; the same command continues one that was interrupted."""
+    if parallel not in ("ddp", "fsdp"):
+        raise InputError(f"unknown --parallel {parallel!r}; use ddp or fsdp")
+    from patchscale.studies.by_recipe import as_json_text, as_yaml, trial_by_recipe
     from patchscale.studies.single import load_trial, train_single
 
-    trial = load_trial(config, settings or [])
+    if recipe is not None:
+        if config is not None or model is None or data is None:
+            raise InputError("--recipe takes the place of a trial file and needs --model and --data")
+        trial, found = trial_by_recipe(recipe, model, data, init, settings or [])
+        description = as_json_text(trial, found) if as_json else as_yaml(found)
+    else:
+        if config is None or model or data or init:
+            raise InputError("give a trial file, or --recipe with --model and --data")
+        trial = load_trial(config, settings or [])
+        description = trial.model_dump_json(indent=2)
     if dry_run:
-        print(trial.model_dump_json(indent=2))
+        print(description)
         return
-    row = train_single(trial, out, trackers=trackers or [], say=(lambda line: None) if as_json else print)
-    print(json.dumps(row, indent=2) if as_json else f"test loss {row['test_loss']:.4f}; results in {out}")
+    row = train_single(
+        trial,
+        out,
+        parallel=parallel,
+        keep_every=keep_every,
+        trackers=trackers or [],
+        say=(lambda line: None) if as_json else print,
+    )
+    if row is not None:
+        print(json.dumps(row, indent=2) if as_json else f"test loss {row['test_loss']:.4f}; results in {out}")
 
 
 @app.command(epilog="Example:  patchscale evaluate runs/mine/weights.safetensors --data path/to/images")

@@ -29,12 +29,11 @@ def check(study: Study) -> None:
     Raises:
         InputError: the first thing that does not fit.
     """
-    trials = study.trials()
-    for trial in trials:
-        grid_size(trial.config.model.input_size, trial.config.model.patch_size)
+    configs = [config for trial in study.trials() for config in trial.config.plain()]
+    for config in configs:
+        grid_size(config.model.input_size, config.model.patch_size)
     read: dict[str, _Data] = {}
-    for trial in trials:
-        config = trial.config
+    for config in configs:
         spec, padding = config.model, config.recipe.augment.crop_padding
         if padding >= min(spec.input_size):
             raise InputError(

@@ -14,6 +14,13 @@ from patchscale.studies.clear_errors import clear_errors
 from patchscale.studies.schema import KEYS, Study
 
 SCALES = ("tiny", "small", "paper")
+IN_OTHER_UNITS = {
+    "steps": "epochs",
+    "epochs": "steps",
+    "warmup_steps": "warmup_epochs",
+    "warmup_epochs": "warmup_steps",
+}
+"""Fields of a recipe that say the same: setting one removes the other."""
 
 
 def preset_names() -> list[str]:
@@ -116,24 +123,41 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def apply_setting(content: dict[str, Any], setting: str) -> None:
-    """Sets one dotted key. Axis names may hold a dot themselves (`axes.recipe.learning_rate=[...]`)."""
+def read_setting(setting: str) -> tuple[list[str], Any]:
+    """A `key=value` line as the parts of its dotted key and its value, which is YAML.
+
+    Axis names may hold a dot themselves (`axes.recipe.learning_rate=[...]`).
+
+    Raises:
+        InputError: it is not such a line.
+    """
     key, equals, text = setting.partition("=")
     if not equals or not key:
         raise InputError(f"--set {setting!r} is not key=value, as in --set recipe.steps=200")
     parts = key.strip().split(".")
     if parts[0] == "axes":
         parts = ["axes", ".".join(parts[1:])]
-    place = content
-    for part in parts[:-1]:
-        place = place.setdefault(part, {})
-        if not isinstance(place, dict):
-            raise InputError(f"--set {setting!r}: {part!r} is a value, not a group of keys")
     try:
-        place[parts[-1]] = yaml.safe_load(text)
+        return parts, yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise InputError(f"--set {setting!r}: {text!r} is not YAML") from error
-    if parts == ["recipe", "epochs"]:
-        content["recipe"].pop("steps", None)
-    if parts == ["recipe", "steps"]:
-        content["recipe"].pop("epochs", None)
+
+
+def apply_setting(content: dict[str, Any], setting: str) -> None:
+    """Sets one dotted key; a stage is told by its name (`stages.pretrain.recipe.steps=200`)."""
+    parts, value = read_setting(setting)
+    place: Any = content
+    for part in parts[:-1]:
+        if isinstance(place, list):
+            place = next((item for item in place if isinstance(item, dict) and item.get("name") == part), None)
+            if place is None:
+                raise InputError(f"--set {setting!r}: nothing is called {part!r} there")
+        else:
+            place = place.setdefault(part, {})
+        if not isinstance(place, dict | list):
+            raise InputError(f"--set {setting!r}: {part!r} is a value, not a group of keys")
+    if isinstance(place, list):
+        raise InputError(f"--set {setting!r}: name a key of one of the {len(place)} in that list")
+    place[parts[-1]] = value
+    if parts[-2:-1] == ["recipe"]:
+        place.pop(IN_OTHER_UNITS.get(parts[-1]), None)

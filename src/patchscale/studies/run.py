@@ -116,6 +116,7 @@ def _prepare(
     if study.recipe.precision == "auto":
         precision = before.recipe.precision if before else _choose_precision(study, sharing, slurm, say)
         study = study.model_copy(update={"recipe": study.recipe.model_copy(update={"precision": precision})})
+    study = study.settled()
     trials = study.trials()
     if before is not None:
         changed = [name for name in type(study).model_fields if getattr(before, name) != getattr(study, name)]

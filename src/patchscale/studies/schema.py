@@ -91,7 +91,7 @@ class Study(BaseModel):
     init: Init | None = None
     """Weights that every trial starts from; an axis `init` lists files instead."""
     init_digests: dict[str, str] = {}
-    """SHA-256 of the files of axis `init`; settled when the study is prepared, so that other weights are other trials."""
+    """SHA-256 of the files of axis `init`; settled when a study is prepared, so that other weights are other trials."""
     stages: tuple[Stage, ...] = ()
     """Trainings that every trial begins with; see `TrialConfig.stages`."""
     laws: LawRequest = LawRequest()

@@ -14,6 +14,20 @@ from patchscale.training.init import Init
 from patchscale.training.recipe import Recipe
 
 
+class Stage(BaseModel):
+    """One training that comes before a trial's own; what it does not name is the trial's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    task: str = "classification"
+    task_options: dict[str, Any] = {}
+    model: dict[str, Any] = {}
+    """Fields of `ModelSpec` that differ from the trial's, such as `input_size` and `drop_path`; another `patch_size`
+    has the patch embedding resized on the way to the next stage."""
+    recipe: Recipe
+
+
 class TrialConfig(BaseModel):
     """Everything that decides a trial's numbers, and nothing that does not."""
 
@@ -30,6 +44,8 @@ class TrialConfig(BaseModel):
     """Test points: after 1, 1/2, 1/4, ... of the steps."""
     init: Init | None = None
     """Weights to start from; random ones by default."""
+    stages: tuple[Stage, ...] = ()
+    """Trainings before this one, each from the weights of the one before it; the first starts from `init`."""
 
     @field_validator("task")
     @classmethod
@@ -44,6 +60,35 @@ class TrialConfig(BaseModel):
         if self.task != "classification" and self.model.reduction:
             raise ValueError(f"task {self.task} needs every token and cannot take a reducer; leave model.reducer out")
         return self
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> TrialConfig:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"stages name {max(names, key=names.count)!r} twice; give each its own name")
+        self.plain()
+        return self
+
+    def plain(self) -> list[TrialConfig]:
+        """The trainings that make up this trial, in order, each as a trial without stages; the last is its own.
+
+        Only the first has the trial's `init`: the others start from weights that do not exist yet.
+        """
+        own = self.model_copy(update={"stages": (), "init": None})
+        trials = [
+            TrialConfig.model_validate(
+                own.model_dump()
+                | {"task": stage.task, "task_options": stage.task_options, "recipe": self._settled(stage.recipe)}
+                | {"model": own.model.model_dump() | stage.model}
+            )
+            for stage in self.stages
+        ]
+        trials.append(own)
+        return [trials[0].model_copy(update={"init": self.init}), *trials[1:]]
+
+    def _settled(self, recipe: Recipe) -> Recipe:
+        """All stages train in the trial's number format where their recipe leaves it open."""
+        return recipe.model_copy(update={"precision": self.recipe.precision}) if recipe.precision == "auto" else recipe
 
     @property
     def trial_id(self) -> str:

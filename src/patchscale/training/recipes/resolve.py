@@ -95,7 +95,7 @@ def _stage(
     table: Table, model: _Model, wishes: Mapping[str, Any], given: Mapping[str, Choice] | None = None
 ) -> dict[str, Choice]:
     """The choices of one training by key: the table's, over them `given`, over all the user's wishes."""
-    found = {"task": Choice("task", table.task, "paper", table.source)}
+    found = {"task": Choice("task", table.task, "paper", "what the recipe is for")}
     fits = model.family in table.families
     whose = "" if fits else f"the recipe was made for {' and '.join(table.families)}"
     found["model.name"] = Choice("model.name", model.name, "set", whose)
