@@ -82,6 +82,20 @@ def test_read_from_disk_and_held_in_memory_are_equal(tmp_path) -> None:
         assert np.array_equal(held[1], read[1])
 
 
+def test_the_test_split_does_without_the_training_split(tmp_path) -> None:
+    write_set(tmp_path, counts=(("val", 2),))
+    with pytest.raises(InputError, match="holds no image and mask pairs for split train"):
+        load_masks(DataSpec(name=str(tmp_path)), "test", (20, 28))
+    (tmp_path / "classes.txt").write_text("\n".join(SEMANTIC_CLASSES))
+    assert len(load_masks(DataSpec(name=str(tmp_path)), "test", (20, 28))) == 2
+
+
+def test_an_image_too_slender_for_the_canvas_is_named(tmp_path) -> None:
+    write_set(tmp_path, size=(8, 200))
+    with pytest.raises(InputError, match=r"image .*s0.jpg is 8x200 .* more than 16 times as slender as the input size"):
+        load_masks(DataSpec(name=str(tmp_path)), "train", (28, 20))
+
+
 def test_zero_rule_and_ignored_label(tmp_path) -> None:
     path = tmp_path / "mask.png"
     Image.fromarray(np.array([[0, 1, 2], [2, 150, 255]], dtype=np.uint8)).save(path)

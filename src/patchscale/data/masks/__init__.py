@@ -2,6 +2,17 @@
 
 from patchscale.data.masks.labels import IGNORED, Labels
 from patchscale.data.masks.mask_set import MASK_SETS, MaskSet, load_masks
-from patchscale.data.masks.views import flip, resized, scale_crops
+from patchscale.data.masks.views import check_shape, covering, flip, resized, scale_crops
 
-__all__ = ["IGNORED", "MASK_SETS", "Labels", "MaskSet", "flip", "load_masks", "resized", "scale_crops"]
+__all__ = [
+    "IGNORED",
+    "MASK_SETS",
+    "Labels",
+    "MaskSet",
+    "check_shape",
+    "covering",
+    "flip",
+    "load_masks",
+    "resized",
+    "scale_crops",
+]

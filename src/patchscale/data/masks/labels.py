@@ -148,21 +148,30 @@ def _look(pair: Pair) -> tuple[tuple[int, int], list[int]]:
     return (height, width), np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
 
 
-def class_names(folder: Path, found: Scan, ignore_label: int, zero_ignored: bool) -> tuple[str, ...]:
-    """Names from `classes.txt`, else one for every value up to the largest that the training masks hold.
+def listed_classes(listing: Path, zero_ignored: bool) -> tuple[str, ...]:
+    """Names from `classes.txt`, one a line in the order of their values.
+
+    Raises:
+        InputError: no or too many classes.
+    """
+    names = tuple(line.strip() for line in listing.read_text().splitlines() if line.strip())
+    return _counted(names, str(listing), zero_ignored)
+
+
+def shown_classes(shown: Scan, folder: Path, ignore_label: int, zero_ignored: bool) -> tuple[str, ...]:
+    """A name for every value up to the largest that masks show.
 
     Raises:
         InputError: no or too many classes.
     """
     first = int(zero_ignored)
-    listing = folder / "classes.txt"
-    if listing.is_file():
-        names = tuple(line.strip() for line in listing.read_text().splitlines() if line.strip())
-        where = str(listing)
-    else:
-        values = [value for value in found.first if value != ignore_label and value >= first]
-        names = tuple(f"class {value}" for value in range(first, max(values, default=first - 1) + 1))
-        where = f"the masks of {folder}"
-    if not 0 < len(names) <= MOST_CLASSES - first:
-        raise InputError(f"{where} name {len(names)} classes; 1 to {MOST_CLASSES - first} are possible")
+    values = [value for value in shown.first if value != ignore_label and value >= first]
+    names = tuple(f"class {value}" for value in range(first, max(values, default=first - 1) + 1))
+    return _counted(names, f"the training masks of {folder}", zero_ignored)
+
+
+def _counted(names: tuple[str, ...], where: str, zero_ignored: bool) -> tuple[str, ...]:
+    most = MOST_CLASSES - int(zero_ignored)
+    if not 0 < len(names) <= most:
+        raise InputError(f"{where} name {len(names)} classes; 1 to {most} are possible")
     return names

@@ -13,9 +13,9 @@ from torch import Tensor
 from patchscale.data.catalogue import KnownSet
 from patchscale.data.decode import open_image, worker_threads
 from patchscale.data.image_set import IMAGENET_MEAN, IMAGENET_STD, Colour
-from patchscale.data.masks.labels import Labels, Scan, class_names, scan
+from patchscale.data.masks.labels import Labels, listed_classes, scan, shown_classes
 from patchscale.data.masks.pairs import Pair, find_pairs, limited
-from patchscale.data.masks.views import Decoded, covering, resized
+from patchscale.data.masks.views import Decoded, check_shape, covering, resized
 from patchscale.data.registry import find_folder
 from patchscale.data.scenes import SEMANTIC_CLASSES, scene
 from patchscale.data.spec import SPLITS, DataSpec, Split
@@ -156,14 +156,12 @@ def load_masks(spec: DataSpec, split: Split, canvas: tuple[int, int]) -> MaskSet
         raise InputError(f"no images with masks by the name {spec.name!r}; use {', '.join(MASK_SETS)} or a directory")
     folder = Path(spec.name).expanduser() if known is None else find_folder(known.known, spec.root)
     names: dict[Split, tuple[str, ...] | None] = {"train": None, "test": None} if known is None else {**known.splits}
-    train, _ = find_pairs(folder, spec, "train", names["train"])
-    train_scan = scan(train)
-    labels = _labels(folder, spec, known, train_scan)
-    pairs, found = train, train_scan
-    if split == "test":
-        pairs, _ = find_pairs(folder, spec, "test", names["test"])
-        found = scan(pairs)
+    pairs = find_pairs(folder, spec, split, names[split])
+    found = scan(pairs)
+    labels = _labels(folder, spec, known)
     found.check(labels, pairs)
+    for pair, size in zip(pairs, found.sizes, strict=True):
+        check_shape(size, canvas, str(pair.image))
     if known is not None and len(pairs) != (want := getattr(known.known, split)):
         raise InputError(f"{spec.name} has {want:,} images in its {split} split, {folder} holds {len(pairs):,}")
     size = sum(height * width for height, width in found.sizes) * 4 / 2**30
@@ -175,11 +173,16 @@ def load_masks(spec: DataSpec, split: Split, canvas: tuple[int, int]) -> MaskSet
     return MaskSet(name, split, labels.classes, stored, held, canvas, spec.resample, str(folder))
 
 
-def _labels(folder: Path, spec: DataSpec, known: KnownMasks | None, found: Scan) -> Labels:
-    """The meaning of values; a set known by name has its own."""
+def _labels(folder: Path, spec: DataSpec, known: KnownMasks | None) -> Labels:
+    """The meaning of values; a directory without `classes.txt` has the classes that its training masks show."""
     if known is None:
-        zero_ignored = spec.zero_label == "ignored"
-        return Labels(class_names(folder, found, spec.ignore_label, zero_ignored), spec.ignore_label, zero_ignored)
+        zero_ignored, listing = spec.zero_label == "ignored", folder / "classes.txt"
+        if listing.is_file():
+            names = listed_classes(listing, zero_ignored)
+        else:
+            shown = scan(find_pairs(folder, spec, "train"))
+            names = shown_classes(shown, folder, spec.ignore_label, zero_ignored)
+        return Labels(names, spec.ignore_label, zero_ignored)
     classes = known.classes or tuple(f"class {number}" for number in range(1, known.known.classes + 1))
     labels = Labels(classes, known.ignore_label, known.zero_ignored)
     table = folder / "objectInfo150.txt"

@@ -30,9 +30,7 @@ class Pair:
     mask: Path
 
 
-def find_pairs(
-    folder: Path, spec: DataSpec, split: Split, names: Sequence[str] | None = None
-) -> tuple[list[Pair], list[Path]]:
+def find_pairs(folder: Path, spec: DataSpec, split: Split, names: Sequence[str] | None = None) -> list[Pair]:
     """The pairs of a split in a known order.
 
     Args:
@@ -41,21 +39,18 @@ def find_pairs(
         split: "train" or "test".
         names: what the split is called; None: the common names.
 
-    Returns:
-        pairs, and the list file that names them, if any.
-
     Raises:
         InputError: no layout is recognised, or an image and a mask without each other.
     """
     for name in names or SPLIT_FOLDERS[split]:
         if (listing := folder / f"{name}.txt").is_file():
-            return _listed(listing), [listing]
+            return _listed(listing)
         places = [(folder / "images" / name, folder / masks / name) for masks in MASK_FOLDERS]
         places += [(folder / name / "images", folder / name / masks) for masks in MASK_FOLDERS]
         places += [(folder / name, folder / f"{name}{ending}") for ending in MASK_ENDINGS]
         for images, masks in places:
             if images.is_dir() and masks.is_dir():
-                return _matched(images, masks), []
+                return _matched(images, masks)
     whole = next((masks for masks in MASK_FOLDERS if (folder / "images").is_dir() and (folder / masks).is_dir()), None)
     if whole is None:
         raise InputError(f"{folder} holds no image and mask pairs for split {split}; known layouts: {LAYOUTS}")
@@ -67,7 +62,7 @@ def find_pairs(
     if held_out >= len(pairs):
         raise InputError(f"test_fraction {spec.test_fraction} of {len(pairs)} pairs leaves none to train on; lower it")
     chosen = order[:held_out] if split == "test" else order[held_out:]
-    return [pairs[index] for index in np.sort(chosen).tolist()], []
+    return [pairs[index] for index in np.sort(chosen).tolist()]
 
 
 def limited(pairs: list[Pair], limit: int | None, seed: int) -> list[Pair]:

@@ -15,9 +15,12 @@ from torch import Tensor
 from patchscale.data.decode import FILTERS
 from patchscale.data.draws import Draws
 from patchscale.data.masks.labels import IGNORED
+from patchscale.errors import InputError
 
 ATTEMPTS = 10
 """Places tried for a crop that no single class fills."""
+SLENDER = 16
+"""Images whose sides differ by so many times more than the canvas's are refused."""
 
 Decoded = tuple[np.ndarray, np.ndarray]
 """An image uint8 [h, w, 3] and its mask uint8 [h, w]."""
@@ -27,6 +30,16 @@ def covering(size: tuple[int, int], canvas: tuple[int, int], scale: float = 1.0)
     """Height and width of an image of `size` resized, shape kept, so that it covers the canvas; times `scale`."""
     factor = max(canvas[0] / size[0], canvas[1] / size[1]) * scale
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def check_shape(size: tuple[int, int], canvas: tuple[int, int], name: str) -> None:
+    """Raises InputError for an image so slender that covering the canvas would enlarge it beyond reason."""
+    wide, wanted = size[1] / size[0], canvas[1] / canvas[0]
+    if max(wide / wanted, wanted / wide) > SLENDER:
+        raise InputError(
+            f"image {name} is {size[0]}x{size[1]} (height x width), more than {SLENDER} times as slender as the input "
+            f"size {canvas[0]}x{canvas[1]}; cut it into pieces"
+        )
 
 
 def resized(pair: Decoded, size: tuple[int, int], resample: str) -> Decoded:

@@ -5,11 +5,36 @@ Shape letters: B batch, K classes, H x W an image, h x w the window.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from patchscale.tasks.segmentation.model import Segmenter, pad_to_patches
+from patchscale.tasks.task import Autocast
+
+
+@torch.no_grad()
+def logits_at(
+    model: nn.Module, inputs: Tensor, autocast: Autocast, size: Sequence[int], inference: str, step: float
+) -> Tensor:
+    """Float32 logits [B, K, *size] of normalised images [B, 3, H, W] of any size.
+
+    Args:
+        model: a `Segmenter` in evaluation mode.
+        inputs: normalised images.
+        autocast: number format of the model.
+        size: height and width of the result, to which logits are interpolated.
+        inference: `whole` or `slide`.
+        step: from window to window, as a share of the window.
+    """
+    assert isinstance(model, Segmenter)
+    with autocast():
+        logits = whole_logits(model, inputs) if inference == "whole" else sliding_logits(model, inputs, step)
+    if tuple(logits.shape[2:]) == tuple(size):
+        return logits
+    return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 @torch.no_grad()

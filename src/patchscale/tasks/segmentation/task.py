@@ -6,48 +6,27 @@ Shape letters: B batch, H height, W width, K classes, n measured samples.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from patchscale.data import DataSpec, Draws, normalise
-from patchscale.data.masks import IGNORED, flip, load_masks, scale_crops
+from patchscale.data.masks import IGNORED, MaskSet, flip, load_masks, scale_crops
 from patchscale.data.transforms import color_jitter
 from patchscale.errors import InputError
 from patchscale.tasks.segmentation.confusion import confusion, mean_scores
-from patchscale.tasks.segmentation.inference import sliding_logits, whole_logits
+from patchscale.tasks.segmentation.inference import logits_at
 from patchscale.tasks.segmentation.model import Segmenter
+from patchscale.tasks.segmentation.options import Options
 from patchscale.tasks.segmentation.pictures import write_predictions
-from patchscale.tasks.task import Autocast, Batch, ModelSpec, Regularisation
-
-
-class Options(BaseModel):
-    """What segmentation leaves to choose."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    decoder: Literal["upernet", "linear"] = "upernet"
-    """`linear` is the paper's decoder-free model: one linear layer on every token."""
-    channels: int = Field(default=192, ge=4)
-    """Width of UperNet and of the auxiliary head."""
-    auxiliary: float = Field(default=0.0, ge=0)
-    """Weight of a second loss on the features of the last but one depth; 0: no auxiliary head."""
-    scale: tuple[float, float] = (1.0, 1.0)
-    """Range of the random size of training images, relative to the one that just covers the input size."""
-    most_of_one_class: float = Field(default=1.0, gt=0, le=1)
-    """Largest share of a training crop that one class may have; ten places are tried."""
-    inference: Literal["whole", "slide"] = "whole"
-    """Test images at once, or by windows of the input size."""
-    slide_step: float = Field(default=2 / 3, gt=0, le=1)
-    """From window to window, as a share of the window."""
-    score_size: Literal["input", "original"] = "input"
-    """Pixels that are scored: of the image as the model sees it, or of the mask as it is stored."""
+from patchscale.tasks.segmentation.predict import predict
+from patchscale.tasks.task import Autocast, Batch, ModelSpec, Predicted, Regularisation, Trained
 
 
 class Measured(NamedTuple):
@@ -67,29 +46,39 @@ class Segmentation:
     Options = Options
 
     def __init__(self, model: ModelSpec, data: DataSpec, options: Options, regularisation: Regularisation) -> None:
-        _refuse_unfit(regularisation, options)
-        self.spec, self.options, self.regularisation = model, options, regularisation
-        self.train_set = load_masks(data, "train", model.input_size)
+        _refuse_unfit(regularisation)
+        self.spec, self.data, self.options, self.regularisation = model, data, options, regularisation
         self.test_set = load_masks(data, "test", model.input_size)
-        self.classes = self.train_set.classes
-        self.train_size, self.test_size = len(self.train_set), len(self.test_set)
+        self.classes, self.test_size = self.test_set.classes, len(self.test_set)
+        self.mean, self.std = self.test_set.mean, self.test_set.std
         self.decodes = True
-        self.mean, self.std = self.train_set.mean, self.train_set.std
+        """Cutting and resizing is worth doing ahead even where images are held decoded."""
+
+    @cached_property
+    def train_set(self) -> MaskSet:
+        """Loaded when it is first asked for: evaluation does without."""
+        return load_masks(self.data, "train", self.spec.input_size)
+
+    @cached_property
+    def train_size(self) -> int:
+        return len(self.train_set)
 
     @staticmethod
     def network(spec: ModelSpec, classes: int, options: Options) -> Segmenter:
-        """Encoder and decoder."""
+        """Encoder and decoder.
+
+        Raises:
+            InputError: the encoder drops tokens, so that places are left without any.
+        """
+        if spec.reducer != "none":
+            raise InputError(f"model.reducer {spec.reducer!r} leaves places without a token; segmentation needs all")
         return Segmenter(
             spec.name,
-            input_size=spec.input_size,
-            patch_size=spec.patch_size,
             num_classes=classes,
             decoder=options.decoder,
             channels=options.channels,
             auxiliary=options.auxiliary > 0,
-            positions=spec.positions,
-            drop_path=spec.drop_path,
-            **spec.options,
+            **spec.arguments,
         )
 
     def build_model(self) -> Segmenter:
@@ -154,12 +143,17 @@ class Segmentation:
     ) -> Tensor:
         """Logits float32 [1, K, *size] of an image uint8 [h, w, 3]; the model is in evaluation mode."""
         pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(device)
-        with autocast():
-            return resized_logits(model, normalise(pixels, self.mean, self.std), self.options, size)
+        inputs, options = normalise(pixels, self.mean, self.std), self.options
+        return logits_at(model, inputs, autocast, size, options.inference, options.slide_step)
 
     def illustrate(self, model: nn.Module, device: torch.device, autocast: Autocast, folder: Path) -> None:
         """Writes some test images with truth and prediction, and how every class was found, to `folder`."""
         write_predictions(self, model, device, autocast, folder)
+
+    @staticmethod
+    def predict(trained: Trained, paths: list[Path], out: Path, device: torch.device) -> Predicted:
+        """See `patchscale.tasks.segmentation.predict`."""
+        return predict(trained, paths, out, device)
 
     @staticmethod
     def head_cost(spec: ModelSpec, classes: int, options: Options) -> tuple[int, int]:
@@ -167,7 +161,7 @@ class Segmentation:
         with torch.device("meta"), torch.no_grad():
             model = Segmentation.network(spec, classes, options)
             heads = [model.decoder] if model.auxiliary is None else [model.decoder, model.auxiliary]
-            grid = (spec.input_size[0] // spec.patch_size, spec.input_size[1] // spec.patch_size)
+            grid = [side // spec.patch_size * spec.sequence_extension for side in spec.input_size]
             features = [torch.empty(1, model.encoder.num_features, *grid) for _ in model.taps]
             with FlopCounterMode(display=False) as counter:
                 for head in heads:
@@ -185,19 +179,6 @@ class Segmentation:
         return summed / targets.numel()
 
 
-def resized_logits(model: nn.Module, inputs: Tensor, options: Options, size: Sequence[int]) -> Tensor:
-    """Logits float32 [B, K, *size] of normalised images of any size, in the way that `options` names."""
-    assert isinstance(model, Segmenter)
-    logits = (
-        whole_logits(model, inputs)
-        if options.inference == "whole"
-        else sliding_logits(model, inputs, options.slide_step)
-    )
-    if tuple(logits.shape[2:]) == tuple(size):
-        return logits
-    return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
-
-
 def sum_tables(parts: Sequence[Measured]) -> Tensor:
     """The confusion table of all parts, int64 [K, K]."""
     return torch.stack([part.table for part in parts]).sum(0)
@@ -208,7 +189,7 @@ def _bytes(colour: Sequence[float]) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _refuse_unfit(regularisation: Regularisation, options: Options) -> None:
+def _refuse_unfit(regularisation: Regularisation) -> None:
     """Raises InputError for what is not defined for images with masks."""
     augment, mixing, _ = regularisation
     known = {"horizontal_flip", "color_jitter"}
@@ -220,5 +201,3 @@ def _refuse_unfit(regularisation: Regularisation, options: Options) -> None:
         )
     if mixing.active:
         raise InputError("recipe.mixing is not for segmentation; leave it out")
-    if not 0 < options.scale[0] <= options.scale[1]:
-        raise InputError(f"task_options.scale {options.scale} is not a range of positive numbers; low before high")
