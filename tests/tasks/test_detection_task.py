@@ -13,13 +13,15 @@ import torch
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from safetensors import safe_open
 
 from patchscale.data import Augment, DataSpec
 from patchscale.data.boxes import load_boxes
 from patchscale.errors import InputError
 from patchscale.tasks import ModelSpec, Regularisation, build_task, evaluate
 from patchscale.tasks.detection.ap import average_precision, result, truth_of
-from patchscale.training import Recipe, TrialConfig, train
+from patchscale.training import Init, Recipe, TrialConfig, train
+from patchscale.training.init import apply_init
 from patchscale.training.use import evaluate_weights, predict_images
 
 OPTIONS = {
@@ -172,6 +174,39 @@ def test_the_exported_json_scores_what_evaluate_says(trial, tmp_path):
         assert again == {name: value for name, value in scores.items() if name.startswith(f"{kind}_ap")}
     assert len(list(tmp_path.glob("*.png"))) == 6
     assert COCO(str(tmp_path / "predictions.json")).getAnnIds(), "annotation tools can open the file"
+
+
+def test_encoders_start_from_classification_at_the_same_patch_size(trial, tmp_path):
+    recipe = Recipe(steps=1, batch_size=2, precision="float32")
+    square = SPEC.model_copy(update={"input_size": (32, 32)})
+    data = DataSpec(name="digits", limit_train=20, limit_test=10)
+    train(TrialConfig(model=square, data=data, recipe=recipe, evaluations=1), tmp_path / "classes", device=CPU)
+    weights = tmp_path / "classes" / "weights.safetensors"
+    task = make_task()
+    torch.manual_seed(0)
+    encoder = task.encoder(task.build_model())
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    report = apply_init(encoder, Init(weights=str(weights)))
+    with safe_open(weights, "pt") as file:
+        assert torch.equal(
+            encoder.state_dict()["blocks.0.attn.qkv.weight"], file.get_tensor("blocks.0.attn.qkv.weight")
+        )
+    assert report.resized == {"pos_embed": "[1, 17, 64] -> [1, 49, 64]"}
+    assert not torch.equal(before["blocks.0.attn.qkv.weight"], encoder.state_dict()["blocks.0.attn.qkv.weight"])
+
+
+def test_bfloat16_losses_are_near_those_of_float32():
+    task = make_task()
+    torch.manual_seed(0)
+    model, batch = task.build_model(), task.batch(torch.arange(4), 3, slice(None))
+    losses = []
+    for precise in (True, False):
+        torch.manual_seed(1)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not precise):
+            losses.append(task.loss(model, batch))
+    assert losses[1].dtype == torch.float32
+    torch.testing.assert_close(losses[1], losses[0], rtol=0.05, atol=0)
+    losses[1].backward()
 
 
 def test_images_of_any_size_are_searched(trial, tmp_path):
