@@ -49,6 +49,13 @@ def write_json(path: Path | str, content: Any, *, durable: bool = True) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n", durable=durable)
 
 
+def remove_leftovers(*folders: Path) -> None:
+    """Deletes what `write_bytes` of a process that was killed left half-written; nobody else may be writing there."""
+    for folder in folders:
+        for leftover in folder.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Waits until the entries of `folder` are on disk."""
     handle = os.open(folder, os.O_RDONLY)

@@ -49,34 +49,40 @@ class Learner:
         self, config: TrialConfig, task: Task, device: torch.device, processes: Processes, parallel: Parallel
     ) -> None:
         recipe, seed = config.recipe, config.random_seed
-        parts = processes.size * recipe.accumulation
-        if processes.size > 1 and recipe.batch_size < parts:
-            raise InputError(
-                f"batch_size {recipe.batch_size} is too small for {processes.size} processes with accumulation "
-                f"{recipe.accumulation}; start fewer processes"
-            )
         self.config, self.task, self.device, self.processes = config, task, device, processes
         self.steps = recipe.total_steps(task.train_size)
         self.sampler = EpochSampler(task.train_size, derive(seed, "order"), recipe.batch_size, recipe.augment_repeats)
-        self.divisions = divide(recipe.batch_size, parts)
+        self.divisions = divide(recipe.batch_size, processes.size * recipe.accumulation)
         self.first_part = processes.rank * recipe.accumulation
         self.own_rows = self.divisions[self.first_part : self.first_part + recipe.accumulation]
-        torch.manual_seed(derive(seed, "weights"))
-        self.model = task.build_model()
-        self.taken_over: list[str] = []
-        if config.init is not None:
-            self.taken_over = [config.init.weights, *apply_init(task.encoder(self.model), config.init).lines()]
-        self.depth = StochasticDepth(self.model)
-        self.model.to(device)
-        average = build_average(self.model, recipe)
-        self.average_module = None if average is None else average.module
-        self.average = average
-        self.placement = place(parallel, task, self.model, self.average_module, device, processes)
-        self.optimizer = build_optimizer(self.model, recipe)
-        self.schedule = build_schedule(self.optimizer, recipe, self.steps, recipe.total_warmup_steps(task.train_size))
         self.autocast = functools.partial(
             torch.autocast, device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16"
         )
+        with processes.together():
+            self._check_division()
+            torch.manual_seed(derive(seed, "weights"))
+            self.model = task.build_model()
+            self.taken_over: list[str] = []
+            if config.init is not None:
+                self.taken_over = [config.init.weights, *apply_init(task.encoder(self.model), config.init).lines()]
+            self.depth = StochasticDepth(self.model)
+            self.model.to(device)
+            self.average = build_average(self.model, recipe)
+            self.averaged = None if self.average is None else self.average.module
+        self.placement = place(parallel, task, self.model, self.averaged, device, processes)
+        with processes.together():
+            self.optimizer = build_optimizer(self.model, recipe)
+            self.schedule = build_schedule(
+                self.optimizer, recipe, self.steps, recipe.total_warmup_steps(task.train_size)
+            )
+
+    def _check_division(self) -> None:
+        recipe, size = self.config.recipe, self.processes.size
+        if size > 1 and len(self.divisions) < size * recipe.accumulation:
+            raise InputError(
+                f"batch_size {recipe.batch_size} is too small for {size} processes with accumulation "
+                f"{recipe.accumulation}; start fewer processes"
+            )
 
     @property
     def learning_rate(self) -> float:
@@ -110,7 +116,8 @@ class Learner:
         norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip_norm or math.inf))
         *found, norm = torch.cat([self.processes.add(losses), norm[None]]).tolist()
         if not all(map(math.isfinite, [*found, norm])):
-            raise TrainingFailed(self._blame(step, found, norm))
+            with self.processes.together():
+                raise TrainingFailed(self._blame(step, found, norm))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
@@ -128,11 +135,11 @@ class Learner:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that `restore` needs, in the first process; all must ask."""
-        return collect_tensors(self.model, self.optimizer, self.average_module, keep=self.processes.first)
+        return collect_tensors(self.model, self.optimizer, self.averaged, keep=self.processes.first)
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Puts back what `tensors` gave, whatever the number of processes was then."""
-        restore(tensors, self.model, self.optimizer, self.average_module)
+        restore(tensors, self.model, self.optimizer, self.averaged)
 
     def _blame(self, step: int, losses: list[float], norm: float) -> str:
         bad = [rows for rows, loss in zip(self.divisions, losses, strict=True) if not math.isfinite(loss)]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from patchscale.errors import InputError
-from patchscale.files import write_json, write_text
+from patchscale.files import remove_leftovers, write_json, write_text
 from patchscale.tasks import Task, build_task
 from patchscale.training.ahead import Ahead
 from patchscale.training.checkpoint import read_checkpoint, write_checkpoint
@@ -173,6 +173,7 @@ class Trainer:
         """Takes up the last checkpoint, in every process, and cuts the record back to it."""
         with self._writes() as writes:
             if writes:
+                remove_leftovers(self.folder, self.folder / "checkpoints")
                 write_json(self.folder / "config.json", self.config.model_dump(mode="json"))
                 if self.learner.taken_over:
                     write_text(self.folder / "init.txt", "\n".join(self.learner.taken_over) + "\n")
@@ -185,7 +186,8 @@ class Trainer:
                 self.metrics.cut_after(self.step if self.step else -1)
         steps = self.processes.collect(self.step)
         if len(set(steps)) > 1:
-            raise InputError(f"processes read {self.checkpoint} at steps {steps}; put {self.folder} on a shared disk")
+            with self.processes.together():
+                raise InputError(f"processes read {self.checkpoint} at steps {steps}; put it on a disk they share")
 
     @contextlib.contextmanager
     def _writes(self) -> Iterator[bool]:
@@ -225,9 +227,11 @@ class Trainer:
         scores = self.learner.scores()
         self.test_seconds = time.monotonic() - started
         if not math.isfinite(scores["test_loss"]):
-            raise TrainingFailed(
-                f"test loss {scores['test_loss']} at step {self.step}; lower the learning rate or use precision float32"
-            )
+            with self.processes.together():
+                raise TrainingFailed(
+                    f"test loss {scores['test_loss']} at step {self.step}; "
+                    "lower the learning rate or use precision float32"
+                )
         self.peak_memory = self.processes.largest(max(self.peak_memory, peak_memory_bytes(self.device)))
         with self._writes() as writes:
             if writes:

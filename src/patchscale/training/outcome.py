@@ -6,15 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from patchscale.errors import InputError
+from patchscale.errors import Failure, InputError
 
 
 class Stopped(Exception):
     """The trial was asked to stop; its checkpoint is written and the same call continues it."""
 
 
-class TrainingFailed(RuntimeError):
+class TrainingFailed(Failure):
     """The trial cannot go on; the message says where and why."""
+
+
+class SaidElsewhere(TrainingFailed):
+    """The trial cannot go on, and the first process says why."""
 
 
 class ProcessLost(TrainingFailed):

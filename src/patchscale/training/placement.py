@@ -72,8 +72,9 @@ class Replicated:
 
     def summing(self, wanted: bool) -> AbstractContextManager:
         """See `Placement.summing`."""
-        alone = wanted or not isinstance(self.loss, DistributedDataParallel)
-        return contextlib.nullcontext() if alone else self.loss.no_sync()
+        if isinstance(self.loss, DistributedDataParallel) and not wanted:
+            return self.loss.no_sync()
+        return contextlib.nullcontext()
 
     def evaluated(self) -> AbstractContextManager[nn.Module]:
         """See `Placement.evaluated`."""

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from patchscale.errors import InputError
-from patchscale.training.outcome import ProcessLost, Stopped, TrainingFailed
+from patchscale.training.outcome import ProcessLost, SaidElsewhere, Stopped, TrainingFailed
 
 Value = TypeVar("Value")
 AGREED = {kind.__name__: kind for kind in (InputError, TrainingFailed)}
@@ -54,20 +54,18 @@ class Processes:
     def together(self) -> Iterator[None]:
         """What one process raises inside the block, every process raises at its end, so that none waits in vain.
 
-        An `InputError` and a `TrainingFailed` arrive as they are; anything else is raised where it happened, and as a
-        `TrainingFailed` that names it elsewhere.
+        The first process raises an `InputError` or a `TrainingFailed` as it is, the others `SaidElsewhere`; any other
+        exception is also raised as it is where it happened.
         """
+        if self.size == 1:
+            yield
+            return
         problem: Exception | None = None
         try:
             yield
-        except ProcessLost:
-            raise
         except Exception as error:
-            if self.size == 1:
-                raise
             problem = error
-        if self.size > 1:
-            self._settle(problem)
+        self._settle(problem)
 
     def vote(self, *wishes: bool) -> list[bool]:
         """For each wish, whether any process has it."""
@@ -112,8 +110,10 @@ class Processes:
         number, (kind, text) = next((number, found) for number, found in enumerate(self.collect(told)) if found)
         if problem is not None and kind not in AGREED:
             raise problem
+        if not self.first:
+            raise SaidElsewhere(text) from problem
         if kind not in AGREED:
-            raise TrainingFailed(f"process {number} of {self.size}: {kind}: {text}") from problem
+            raise TrainingFailed(f"process {number} of {self.size}: {kind}: {text}")
         raise AGREED[kind](text) from problem
 
 
