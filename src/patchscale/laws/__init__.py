@@ -11,6 +11,7 @@ from patchscale.laws.forms import Form, Parameter, get_form, list_forms, registe
 from patchscale.laws.frontier import compute_optimal, optimal_allocation, pareto
 from patchscale.laws.interaction import interaction_test
 from patchscale.laws.inversion import equivalent
+from patchscale.laws.kept_tokens import kept_tokens
 from patchscale.laws.law import Law, Param
 from patchscale.laws.minimum_tokens import minimum_tokens
 from patchscale.laws.paired import paired_differences
@@ -40,6 +41,7 @@ __all__ = [
     "get_form",
     "interaction_test",
     "joint_forms",
+    "kept_tokens",
     "list_forms",
     "minimum_tokens",
     "optimal_allocation",

@@ -64,7 +64,7 @@ def fit_laws(study: Study, table: pd.DataFrame, curves: pd.DataFrame) -> dict[st
     if len(set(table[by])) > 1:
         differences = attempt("differences", lambda: laws.paired_differences(table, by, group, y=request.y))
         crossings = attempt("crossings", lambda: laws.crossings(curves, by, group, "train_flops", request.y))
-    return {
+    found = {
         "study": study.name,
         "x": request.x,
         "y": request.y,
@@ -73,6 +73,11 @@ def fit_laws(study: Study, table: pd.DataFrame, curves: pd.DataFrame) -> dict[st
         "crossings": crossings,
         "notes": notes,
     }
+    if {"reducer", "kept_tokens"} <= set(study.axes):
+        lower = request.y.endswith("loss")
+        bases = attempt("kept tokens", lambda: [laws.kept_tokens(table, request.y, lower_is_better=lower)])
+        found |= {"kept_tokens": bases[0]} if bases else {}
+    return found
 
 
 def analyse(run: RunDirectory) -> dict[str, Any]:

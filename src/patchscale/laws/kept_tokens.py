@@ -1,0 +1,117 @@
+"""What a study of kept tokens says: the fewest tokens each model needs, whether larger models need fewer, and what
+every way of keeping them is worth at equal FLOPs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from patchscale.errors import InputError
+from patchscale.laws.interaction import interaction_test
+from patchscale.laws.minimum_tokens import minimum_tokens
+from patchscale.laws.table import need_columns
+
+ABSOLUTE = (0.02, 0.05, 0.1)
+RELATIVE = (0.01, 0.02, 0.05)
+FULL = "none"
+"""The reducer column's value where all tokens are kept."""
+
+
+def kept_tokens(
+    table: pd.DataFrame,
+    y: str = "test_loss",
+    *,
+    lower_is_better: bool = True,
+    absolute: tuple[float, ...] = ABSOLUTE,
+    relative: tuple[float, ...] = RELATIVE,
+) -> dict[str, Any]:
+    """Minimum tokens, interaction with model size, and comparison at equal FLOPs.
+
+    Model size is the parameters of the full-token model, so that it does not contain K: a reducer whose parameters
+    grow with K would otherwise put the answer on both axes.
+
+    Args:
+        table: one row a trial with columns model, reducer ("none" where all tokens are kept), kept_tokens, random_seed,
+            params_without_positions, flops_per_image and `y`.
+        y: the quality.
+        lower_is_better: True for a loss.
+        absolute, relative: tolerances of the minimum, in units of `y` and as fractions of the full value.
+
+    Returns:
+        JSON-able: "minimum_tokens" (a dict a reducer, model and tolerance, as `laws.minimum_tokens`, with "reducer"),
+        "interaction" (a dict a reducer, as `laws.interaction_test`), "equal_flops" (as `equal_flops`), "notes" (what
+        could not be computed, and why).
+
+    Raises:
+        InputError: a column is missing, or a model has no full-token trial.
+    """
+    need_columns(
+        table, ["model", "reducer", "kept_tokens", "random_seed", "params_without_positions", "flops_per_image"]
+    )
+    full = table[table["reducer"] == FULL]
+    if lacking := set(table["model"]) - set(full["model"]):
+        raise InputError(f"no trial of {', '.join(sorted(lacking))} keeps all tokens (reducer none); run one")
+    sizes = full.groupby("model")["params_without_positions"].first()
+    found: dict[str, Any] = {"y": y, "minimum_tokens": [], "interaction": [], "notes": []}
+    for reducer in [name for name in pd.unique(table["reducer"]) if name != FULL]:
+        part = with_full(table, reducer)
+        for tolerance, is_relative in [*((t, False) for t in absolute), *((t, True) for t in relative)]:
+            rows = minimum_tokens(
+                part, tolerance, "model", "kept_tokens", y, relative=is_relative, lower_is_better=lower_is_better
+            )
+            found["minimum_tokens"] += [{"reducer": reducer, "relative": is_relative, **row} for row in rows]
+        sized = part.assign(model_params=part["model"].map(sizes))
+        try:
+            tested = interaction_test(sized, ("model_params", "kept_tokens"), y, starts=128)
+            found["interaction"].append({"reducer": reducer, **tested})
+        except InputError as error:
+            found["notes"].append(f"interaction for {reducer}: {error}")
+    found["equal_flops"] = equal_flops(table, y)
+    return found
+
+
+def with_full(table: pd.DataFrame, reducer: str) -> pd.DataFrame:
+    """The trials of one reducer and, as its largest K, those that keep all tokens, for seeds that have both."""
+    own, full = table[table["reducer"] == reducer], table[table["reducer"] == FULL]
+    pairs = own[["model", "random_seed"]].drop_duplicates()
+    return pd.concat([own, full.merge(pairs, on=["model", "random_seed"])], ignore_index=True)
+
+
+def equal_flops(
+    table: pd.DataFrame, y: str = "test_loss", shares: tuple[float, ...] = (0.125, 0.25, 0.5)
+) -> list[dict[str, Any]]:
+    """`y` of each model and reducer at shares of the full-token model's forward FLOPs, the reducer's own counted in.
+
+    Between measured K, `y` is interpolated linearly in log FLOPs; nothing is extrapolated (None outside).
+
+    Returns:
+        Dicts with "model", "share", "flops", "values" {reducer: {"mean", "low", "high", "seeds"}} (low and high:
+        the smallest and largest random seed).
+    """
+    found = []
+    for model, part in table.groupby("model", sort=False):
+        full = part[part["reducer"] == FULL]["flops_per_image"].iloc[0]
+        for share in shares:
+            values = {}
+            for reducer in [name for name in pd.unique(part["reducer"]) if name != FULL]:
+                curves = with_full(part, reducer).groupby("random_seed")
+                at = [_at(curve, share * full, y) for _, curve in curves]
+                known = [value for value in at if value is not None]
+                values[reducer] = (
+                    {"mean": float(np.mean(known)), "low": min(known), "high": max(known), "seeds": len(known)}
+                    if known
+                    else None
+                )
+            found.append({"model": model, "share": share, "flops": float(share * full), "values": values})
+    return found
+
+
+def _at(curve: pd.DataFrame, flops: float, y: str) -> float | None:
+    curve = curve.sort_values("flops_per_image")
+    costs = curve["flops_per_image"].to_numpy(dtype=float)
+    if not costs[0] <= flops <= costs[-1]:
+        return None
+    return float(np.interp(np.log(flops), np.log(costs), curve[y].to_numpy(dtype=float)))
