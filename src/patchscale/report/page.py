@@ -17,6 +17,7 @@ SCRIPTS = (
     "curves.js",
     "cost.js",
     "planner.js",
+    "dense.js",
     "table.js",
     "about.js",
     "live.js",

@@ -11,6 +11,7 @@ import pandas as pd
 
 from patchscale.laws import published as published_table
 from patchscale.report import theme
+from patchscale.report.dense import dense_pictures
 from patchscale.report.frames import distinct, where
 from patchscale.report.pareto import COSTS, configurations, pareto
 from patchscale.report.pictures import token_pictures
@@ -64,6 +65,7 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
             "patches": sorted(distinct(every, "patch_size"), reverse=True),
             "unfinished": waiting,
             "tokens": token_pictures(runs[0]) if len(runs) == 1 and not live else {"pictures": [], "note": ""},
+            "dense": dense_pictures(runs[0], axes) if len(runs) == 1 and not live else None,
             "labels": labels,
             "axes": axes,
             "columns": list(results.columns),

@@ -21,7 +21,7 @@ MOST = 12
 
 
 def token_pictures(run: Run) -> dict[str, Any]:
-    """The pictures as PNG data addresses, or why there are none.
+    """The pictures as PNG data addresses, or why there are none; dense tasks show their images with predictions.
 
     Returns:
         {"pictures": [{"input_size", "patch_size", "tokens", "gap", "alt", "source"}], "note": str}; the note says
@@ -29,7 +29,8 @@ def token_pictures(run: Run) -> dict[str, Any]:
     """
     grids = _grids(run.results)
     spec = next((config["data"] for config in run.configs.values() if "data" in config), None)
-    if spec is None or not grids:
+    dense = any(config.get("task", "classification") != "classification" for config in run.configs.values())
+    if spec is None or dense or not grids:
         return {"pictures": [], "note": ""}
     pictures: list[dict[str, Any]] = []
     note = ""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from patchscale.data.masks import IGNORED
 from patchscale.files import write_bytes, write_json
@@ -48,13 +48,14 @@ def overlay_png(image: np.ndarray, labels: np.ndarray, colours: np.ndarray, opac
     return _png(Image.fromarray(drawn.round().astype(np.uint8)))
 
 
-def write_predictions(task: Any, model: nn.Module, device: torch.device, autocast: Autocast, folder: Path) -> None:
-    """Writes the folder that the module's head describes, for a `Segmentation` and its model."""
+def write_predictions(
+    task: Any, model: nn.Module, device: torch.device, autocast: Autocast, folder: Path, table: Tensor
+) -> None:
+    """Writes the folder that the module's head describes, for a `Segmentation`, its model and its confusion table."""
     folder.mkdir(parents=True, exist_ok=True)
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        table = task.measure(model, device, autocast, torch.arange(task.test_size)).table
         colours = palette(len(task.classes))
         shown = np.unique(np.linspace(0, task.test_size - 1, min(SHOWN, task.test_size)).round().astype(int)).tolist()
         images = []

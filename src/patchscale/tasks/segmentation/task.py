@@ -26,7 +26,7 @@ from patchscale.tasks.segmentation.model import Segmenter
 from patchscale.tasks.segmentation.options import Options
 from patchscale.tasks.segmentation.pictures import write_predictions
 from patchscale.tasks.segmentation.predict import predict
-from patchscale.tasks.task import Autocast, Batch, ModelSpec, Predicted, Regularisation, Trained
+from patchscale.tasks.task import Autocast, Batch, ModelSpec, Predicted, Regularisation, Trained, evaluate
 
 
 class Measured(NamedTuple):
@@ -53,6 +53,8 @@ class Segmentation:
         self.mean, self.std = self.test_set.mean, self.test_set.std
         self.decodes = True
         """Cutting and resizing is worth doing ahead even where images are held decoded."""
+        self.table: Tensor | None = None
+        """What the last scores were made of: the confusion table of the whole test set."""
 
     @cached_property
     def train_set(self) -> MaskSet:
@@ -135,8 +137,8 @@ class Segmentation:
         """`test_loss` (mean cross-entropy of counted pixels, nats), `miou`, `mean_accuracy`, `pixel_accuracy`."""
         order = torch.cat([part.indices for part in parts]).argsort()
         losses = torch.cat([part.losses for part in parts])[order]
-        table = sum_tables(parts)
-        return {"test_loss": losses.sum().item() / max(1, int(table.sum())), **mean_scores(table)}
+        self.table = torch.stack([part.table for part in parts]).sum(0)
+        return {"test_loss": losses.sum().item() / max(1, int(self.table.sum())), **mean_scores(self.table)}
 
     def logits(
         self, model: nn.Module, image: np.ndarray, device: torch.device, autocast: Autocast, size: Sequence[int]
@@ -148,7 +150,10 @@ class Segmentation:
 
     def illustrate(self, model: nn.Module, device: torch.device, autocast: Autocast, folder: Path) -> None:
         """Writes some test images with truth and prediction, and how every class was found, to `folder`."""
-        write_predictions(self, model, device, autocast, folder)
+        if self.table is None:
+            evaluate(self, model, device, autocast)  # a trial resumed after its last test point
+        assert self.table is not None
+        write_predictions(self, model, device, autocast, folder, self.table)
 
     @staticmethod
     def predict(trained: Trained, paths: list[Path], out: Path, device: torch.device) -> Predicted:
@@ -177,11 +182,6 @@ class Segmentation:
             label_smoothing=self.regularisation.label_smoothing,
         )
         return summed / targets.numel()
-
-
-def sum_tables(parts: Sequence[Measured]) -> Tensor:
-    """The confusion table of all parts, int64 [K, K]."""
-    return torch.stack([part.table for part in parts]).sum(0)
 
 
 def _bytes(colour: Sequence[float]) -> tuple[int, int, int]:
