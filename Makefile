@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := OMP_NUM_THREADS=1 $(BIN)
 
-.PHONY: demo test test-slow test-browser lint bench clean
+.PHONY: demo test test-slow test-browser test-slurm lint bench clean
 
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -22,6 +22,12 @@ test-slow: .venv/installed
 test-browser: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[browser]"
 	$(RUN)/pytest -q -m browser
+
+# As root on Debian or Ubuntu: installs Slurm, starts it on this machine, and leaves it running.
+test-slurm: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[slurm]"
+	tests/slurm/start_slurm.sh
+	$(RUN)/pytest -q -m slurm
 
 lint: .venv/installed
 	$(BIN)/ruff check src tests benchmarks

@@ -65,5 +65,6 @@ def mirrored(folder: Path, names: Sequence[str], say: Callable[[str], None]) -> 
 
 def _relay(process: subprocess.Popen[str], say: Callable[[str], None]) -> None:
     assert process.stdout is not None
-    for line in process.stdout:
-        say(f"warning: {line.strip()}")
+    with process.stdout:
+        for line in process.stdout:
+            say(f"warning: {line.strip()}")

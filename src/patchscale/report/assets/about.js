@@ -22,9 +22,9 @@ function overview() {
 /** Trials that have not finished; only a running or an interrupted study has them. */
 function progressBox() {
   if (!D.unfinished.length) return null;
-  const states = ["running", "interrupted", "failed", "waiting"];
+  const states = ["running", "queued", "interrupted", "cancelled", "failed", "waiting"];
   const counts = states.map((state) => [state, D.unfinished.filter((entry) => entry.state === state)]).filter(([, list]) => list.length);
-  const told = counts.filter(([state]) => state !== "waiting").flatMap(([, list]) => list);
+  const told = counts.filter(([state]) => state !== "waiting" && state !== "queued").flatMap(([, list]) => list);
   return el("div", { class: "progress", id: "progress" },
     el("p", {}, `Not finished: ${counts.map(([state, list]) => `${list.length} ${state}`).join(", ")}.`),
     el("ul", { class: "sentences" }, told.map((entry) => el("li", {}, stateLine(entry)))));

@@ -1,11 +1,10 @@
 """What a job runs: starts its trial's processes, passes signals on, and puts the job back into the queue.
 
-It is pickled by value, and what it calls is of the standard library, so that a node does not import torch twice.
+It is pickled by value and calls nothing that imports torch, so that a node does not import it twice.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -13,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from patchscale.files import write_json
 from patchscale.studies.worker import BUSY, STOPPED
 
 FIRST_PORT = 20_000
@@ -47,11 +47,13 @@ class TrialJob:
         if code == BUSY:
             raise SystemExit(BUSY)
         if asked or code == STOPPED or -code in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+            names = ", ".join(signal.Signals(number).name for number in asked) or "a signal to the trial"
+            print(f"patchscale: the trial stopped with code {code} after {names}", flush=True)
             if first:
                 _requeue_if_running()
             raise SystemExit(STOPPED)
         if first and not (folder / "failed.json").exists():
-            (folder / "failed.json").write_text(json.dumps({"reason": describe_death(code)}))
+            write_json(folder / "failed.json", {"reason": describe_death(code)})
         return "failed"
 
     def _attend(self, asked: list[int]) -> int:
@@ -102,10 +104,16 @@ def describe_death(code: int) -> str:
 
 def _requeue_if_running() -> None:
     """A job that Slurm itself requeues or that a user cancelled is no longer running in its books: leave it then."""
-    number = os.environ["SLURM_JOB_ID"]
-    state = subprocess.run(["squeue", "--noheader", f"--jobs={number}", "--format=%T"], capture_output=True, text=True)
-    if state.stdout.strip() == "RUNNING":
-        subprocess.run(["scontrol", "requeue", number], check=False)
+    array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    # SLURM_JOB_ID of an array's last job is the array's own number, which means all of its jobs.
+    job = f"{array}_{index}" if array else os.environ["SLURM_JOB_ID"]
+    found = subprocess.run(["squeue", "--noheader", f"--jobs={job}", "--format=%T"], capture_output=True, text=True)
+    state = found.stdout.strip()
+    if state == "RUNNING":
+        refused = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True).stderr.strip()
+        print(f"patchscale: job {job} " + (f"not requeued: {refused}" if refused else "requeued"), flush=True)
+    else:
+        print(f"patchscale: job {job} is {state or 'unknown'} to Slurm, so not requeued from here", flush=True)
 
 
 def _first_host() -> str:
