@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -78,27 +79,55 @@ def test_dry_runs_train_nothing(trial: Path, tmp_path: Path) -> None:
     tokens = {(row["model"], row["input_size"], row["patch_size"]): row["tokens"] for row in plan["trials"]}
     assert tokens["adventurer_base_patch16", 224, 1] == 50_176
     assert ("deit_base_patch16", 224, 16) not in tokens
+    images = ["--set", f"data.name={trial}", "--set", "axes.patch_size=[8]", "--set", "axes.input_size=[16]"]
+    images += ["--set", "model.options.depth=1"]
+    plan = json.loads(ok("study", "run", "quickstart", "--dry-run", "--json", *images))
+    assert plan["classes"] == 2
+    row = next(row for row in plan["trials"] if row["model"] == "deit_pico_patch16")
+    trained = json.loads((trial / "trial" / "result.json").read_text())
+    assert (row["tokens"], row["params"]) == (trained["tokens"], trained["params"])
 
 
-def test_ctrl_c_keeps_what_was_done(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_stopped_study_keeps_what_was_done(tmp_path: Path, number: signal.Signals, code: int) -> None:
     words = "study run quickstart --out run --set recipe.steps=4000 --set data.train_size=64 --set data.test_size=20"
     command = [sys.executable, "-m", "patchscale", *words.split()]
     # Whoever runs the tests may have SIGINT ignored, which children inherit; a terminal's default is what is tested.
     ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     signal.signal(signal.SIGINT, ignored)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not list(tmp_path.glob("run/trials/*/metrics.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "the same command continues" in errors
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == code
+    assert errors == "stopped; the same command continues\n"
     assert list(tmp_path.glob("run/trials/*/checkpoints/last.safetensors"))
     status = json.loads(ok("study", "status", tmp_path / "run", "--json"))
     assert "interrupted" in {row["state"] for row in status["trials"]}
     assert "running" not in {row["state"] for row in status["trials"]}
+
+
+def test_trials_that_cannot_be_started_any_more_are_one_line(tmp_path: Path) -> None:
+    words = "study run quickstart --out run --set recipe.steps=4000 --set data.train_size=64 --set data.test_size=20"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "patchscale", *words.split()],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 240
+    while not list(tmp_path.glob("run/trials/*/metrics.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (nursery,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(nursery), signal.SIGKILL)
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 1
+    assert errors.startswith("error: the process that starts trials is gone (its process was ended by SIGKILL")
+    assert errors.count("\n") == 1
 
 
 def test_numbers_as_json() -> None:

@@ -33,6 +33,8 @@ def assert_refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
         (["--data", "no/such/images"], ["no/such/images"]),
         (["--set", "recipe.learningrate=1"], ["unknown key 'recipe.learningrate'"]),
         (["--launcher", "moon"], ["unknown launcher 'moon'"]),
+        (["--slurm", "time=10"], ["add --launcher slurm"]),
+        (["--tracker", "paper"], ["unknown tracker 'paper'", "tensorboard"]),
         (["--colour", "red"], ["--colour", "--help"]),
     ],
 )
@@ -75,3 +77,11 @@ def test_unknown_commands_and_weights_are_refused(tmp_path: Path) -> None:
     assert_refused(patchscale("evaluate", tmp_path / "none.safetensors"), "no weights at")
     (tmp_path / "bad.safetensors").write_bytes(b"not safetensors")
     assert_refused(patchscale("evaluate", tmp_path / "bad.safetensors"), "bad.safetensors")
+
+
+def test_places_that_cannot_be_written_are_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    weights = tmp_path / "none.safetensors"
+    done = patchscale("predict", tmp_path, "--weights", weights, "--out", tmp_path / "file")
+    assert_refused(done, "--out", "file is a file; give the folder")
+    assert_refused(patchscale("cost", "--calibrate", tmp_path / "no" / "here.json"), "here.json cannot be written")

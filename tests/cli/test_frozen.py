@@ -27,7 +27,6 @@ COMMANDS = {
         "--table --top --json"
     ),
     "tokens": "image --patches --keep --method --size --tolerance --weights --layer --out --json",
-    "tokens": "image --patches --keep --method --size --tolerance --weights --layer --out --json",
     "doctor": "--json",
 }
 

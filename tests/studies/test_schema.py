@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
 from patchscale.errors import InputError
-from patchscale.studies import load_study, preset_names
+from patchscale.studies import RunDirectory, load_study, preset_names
 
 STUDY = {
     "name": "mine",
@@ -126,3 +127,25 @@ def test_an_axis_that_names_a_trial_twice_is_refused(tmp_path: Path) -> None:
 
 def test_other_axes_separate_the_laws(tmp_path: Path) -> None:
     assert load_study(write(tmp_path)).separating_axes() == ["model", "input_size", "recipe.learning_rate"]
+
+
+def test_json_and_the_study_of_a_run_directory_are_study_files(tmp_path: Path) -> None:
+    plain = load_study(write(tmp_path))
+    (tmp_path / "mine.json").write_text(json.dumps(STUDY))
+    assert load_study(str(tmp_path / "mine.json")) == plain
+    run = RunDirectory(tmp_path / "run")
+    run.create()
+    run.write_study(plain, {"sharing": {}, "provenance": {}})
+    assert load_study(str(run.study_file)) == plain
+    with pytest.raises(InputError, match=r"is a folder, not a preset or a study file; its study is .*study\.yaml"):
+        load_study(str(run.path))
+
+
+@pytest.mark.parametrize("text", ["scales: 5", "scales: {tiny: 5}", "- a\n- b", "\0"])
+def test_a_file_that_is_no_study_is_one_clear_line(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_study(str(file))
+    assert "mine.json" in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -91,7 +91,8 @@ def _parse(text: str, name: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
-        raise InputError(f"{name} is not valid YAML{line}: {getattr(error, 'problem', error)}") from error
+        problem = " ".join(str(getattr(error, "problem", error)).split())
+        raise InputError(f"{name} is not valid YAML{line}: {problem}") from error
     if not isinstance(content, dict):
         raise InputError(f"{name} holds {type(content).__name__}, not the keys of a study")
     return content

@@ -107,7 +107,8 @@ def _prepare(
     if slurm is None:
         gpus = torch.cuda.device_count()
         sharing = Sharing.of(len(study.trials()), workers=workers, gpus=gpus)
-        if before is not None and workers is None and about["sharing"]["gpus"] == gpus:
+        local = before is not None and about.get("launcher", "local") == "local"
+        if local and workers is None and about["sharing"]["gpus"] == gpus:
             sharing = Sharing(**about["sharing"])
         device = describe_device(default_device())
     else:
@@ -123,8 +124,9 @@ def _prepare(
         done = sum(directory.result(trial.id) is not None for trial in trials)
         note = f"; {', '.join(changed)} changed, and trials outside the new grid leave the table" if changed else ""
         say(f"continuing {directory.path}: {done} of {len(trials)} trials are finished{note}")
-    if before != study or about["sharing"] != vars(sharing):
-        directory.write_study(study, {"sharing": vars(sharing), "provenance": provenance(device)})
+    how = {"launcher": "local" if slurm is None else "slurm", "sharing": vars(sharing)}
+    if before != study or {name: about.get(name) for name in how} != how:
+        directory.write_study(study, {**how, "provenance": provenance(device)})
     return study, sharing
 
 
