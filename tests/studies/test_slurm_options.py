@@ -12,6 +12,7 @@ import pytest
 
 from patchscale.errors import InputError
 from patchscale.studies import RunDirectory, load_study, run
+from patchscale.studies.slurm import attend
 from patchscale.studies.slurm.attend import TrialJob, describe_death
 from patchscale.studies.slurm.options import SlurmOptions, parse_options, require_slurm
 from patchscale.studies.slurm.queue import find_array, read_queue
@@ -141,9 +142,20 @@ def test_a_crash_is_written_down_for_the_trial(tmp_path: Path) -> None:
 
 CRASH = """
 import sys
+from patchscale.studies.slurm import attend
 from patchscale.studies.slurm.attend import TrialJob
 print(TrialJob(sys.argv[1], "abc", 1, 1, {})())
 """
+
+
+def test_a_job_costs_its_node_no_import_of_torch(tmp_path: Path) -> None:
+    cloudpickle = pytest.importorskip("cloudpickle")
+    cloudpickle.register_pickle_by_value(attend)
+    content = cloudpickle.dumps(job(tmp_path))
+    cloudpickle.unregister_pickle_by_value(attend)
+    script = "import pickle, sys; print(pickle.load(sys.stdin.buffer).trial_id, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], input=content, capture_output=True, check=True)
+    assert done.stdout.split() == [b"abc", b"False"]
 
 
 def test_deaths_have_words() -> None:

@@ -82,8 +82,12 @@ def run(
         launcher = SlurmLauncher(directory, slurm, sharing.workers, say, show)
     with mirrored(directory.path, trackers, say):
         launcher.launch(trials)
-    failed = {t.id: directory.standing(t).detail or "it ended without a word" for t in trials}
-    failed = {trial_id: reason for trial_id, reason in failed.items() if directory.result(trial_id) is None}
+    standings = {trial.id: directory.standing(trial) for trial in trials}
+    failed = {
+        trial_id: standing.detail if standing.state == "failed" else f"{standing.state} {standing.detail}".strip()
+        for trial_id, standing in standings.items()
+        if standing.state != "done"
+    }
     finished = any(directory.result(trial.id) for trial in trials)
     return Outcome(directory, study, analyse(directory) if finished else None, failed)
 
