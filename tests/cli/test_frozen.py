@@ -26,6 +26,7 @@ COMMANDS = {
         "--device --data-size --gpus --budget-hours --budget-money --budget-flops --price-per-hour --memory --target "
         "--table --top --json"
     ),
+    "pages": "pdf_dir out --width --max-height --patch --json",
     "tokens": "image --patches --keep --method --size --tolerance --weights --layer --out --json",
     "doctor": "--json",
 }

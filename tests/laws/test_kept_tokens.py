@@ -39,7 +39,7 @@ def test_an_interaction_is_found_where_there_is_one_and_not_where_there_is_none(
         assert good["verdict"] == verdict, good["sentence"]
         assert good["x"] == ["model_params", "kept_tokens"]
         if strength:
-            assert good["exponent"]["low"] < 0.3 < good["exponent"]["high"]
+            assert good["exponent"]["value"] == pytest.approx(0.3, abs=0.02)
 
 
 def test_minimum_tokens_of_every_reducer_model_and_tolerance():

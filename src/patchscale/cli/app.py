@@ -93,4 +93,4 @@ def _refuse(message: str) -> int:
     return 2
 
 
-from patchscale.cli import cost, doctor, laws, model, study, tokens  # noqa: E402, F401 - registers the commands
+from patchscale.cli import cost, doctor, laws, model, pages, study, tokens  # noqa: E402, F401 - registers the commands
