@@ -32,7 +32,9 @@ def dense_pictures(run: Run, axes: list[str]) -> dict[str, Any] | None:
         "classes": [{"class", "values": [[a value per score] per configuration]}], "seed"}: predictions and values in
         the order of the configurations, which are those of one random seed; pictures are data addresses.
     """
-    found = [(row, folder) for row in _shown_rows(run, axes) if (folder := _folder(run, row)) is not None][:MOST]
+    found = [(row, folder) for row in shown_rows(run, axes) if (folder := predictions_folder(run, row)) is not None][
+        :MOST
+    ]
     if not found:
         return None
     indices = [json.loads((folder / "index.json").read_text()) for _, folder in found]
@@ -65,7 +67,7 @@ def dense_pictures(run: Run, axes: list[str]) -> dict[str, Any] | None:
     }
 
 
-def _shown_rows(run: Run, axes: list[str]) -> list[dict[str, Any]]:
+def shown_rows(run: Run, axes: list[str]) -> list[dict[str, Any]]:
     """A row of every configuration, of the smallest random seed that is there, coarse patches first."""
     if run.results.empty or not {"patch_size", "random_seed"} <= set(run.results.columns):
         return []
@@ -76,7 +78,8 @@ def _shown_rows(run: Run, axes: list[str]) -> list[dict[str, Any]]:
     return rows.sort_values(order, ascending=[*(True for _ in others), False], kind="stable").to_dict("records")
 
 
-def _folder(run: Run, row: dict[str, Any]) -> Path | None:
+def predictions_folder(run: Run, row: dict[str, Any]) -> Path | None:
+    """Where a trial left its predictions, or None."""
     folder = run.path / "trials" / str(row["trial"]) / "predictions"
     return folder if (folder / "index.json").is_file() else None
 

@@ -18,6 +18,7 @@ SCRIPTS = (
     "cost.js",
     "planner.js",
     "dense.js",
+    "precision.js",
     "table.js",
     "about.js",
     "live.js",

@@ -16,6 +16,7 @@ from patchscale.report.frames import distinct, where
 from patchscale.report.pareto import COSTS, configurations, pareto
 from patchscale.report.pictures import token_pictures
 from patchscale.report.planner import planner_grid
+from patchscale.report.precision import precision_curves
 from patchscale.report.run import CURVE_COLUMNS, Run
 from patchscale.report.unfinished import unfinished, with_axes
 from patchscale.report.verdict import falling, falling_sentences, inversions, plural, verdict
@@ -66,6 +67,7 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
             "unfinished": waiting,
             "tokens": token_pictures(runs[0]) if len(runs) == 1 and not live else {"pictures": [], "note": ""},
             "dense": dense_pictures(runs[0], axes) if len(runs) == 1 and not live else None,
+            "precision": precision_curves(runs[0], axes) if len(runs) == 1 and not live else None,
             "labels": labels,
             "axes": axes,
             "columns": list(results.columns),
