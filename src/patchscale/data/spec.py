@@ -20,10 +20,12 @@ class DataSpec(BaseModel):
             limit contains every smaller one.
         limit_test: the same for test images.
         data_seed: decides the content of generated sets and which images a limit keeps.
-        train_size: training images of a generated set (`digits_in_clutter`, `scenes`); None: the set's own size.
+        train_size: training images of a generated set (`digits_in_clutter`, `scenes`, `glyphs`); None: its own size.
         test_size: the same for test images.
         digit_size: side of the digit in `digits_in_clutter`, pixels; None: half the shorter side of the canvas.
         clutter: pieces of other digits per digit-sized area in `digits_in_clutter`.
+        cells: cells along a side of a grid of `glyphs`.
+        colours: colours of `glyphs`, of which every cell has one.
         test_fraction: for a folder of class folders without splits: the share of each class held out for test.
         bad_images: an unreadable image either stops with its name ("fail") or is left out, counted and named ("skip").
         resample: filter for every change of size, always with antialiasing.
@@ -47,6 +49,8 @@ class DataSpec(BaseModel):
     test_size: int | None = Field(default=None, ge=1)
     digit_size: int | None = Field(default=None, ge=8)
     clutter: float = Field(default=0.5, ge=0.0, le=16.0)
+    cells: int = Field(default=3, ge=1, le=8)
+    colours: int = Field(default=4, ge=2, le=8)
     test_fraction: float | None = Field(default=None, gt=0.0, lt=1.0)
     bad_images: Literal["fail", "skip"] = "fail"
     resample: Literal["bicubic", "bilinear"] = "bicubic"

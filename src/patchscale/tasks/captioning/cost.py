@@ -1,0 +1,62 @@
+"""What a vision-language model adds to one pass of its encoder, counted from shapes.
+
+Shape letters: V views, N image tokens of a view after the merge, Q question words, n vision tokens, T words.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from patchscale.tasks.captioning.decoder import decoder_cost
+from patchscale.tasks.captioning.model import VisionLanguageModel
+from patchscale.tasks.captioning.options import Options
+from patchscale.tasks.task import ModelSpec
+
+WORDS = 16
+"""Words of a question and its answer that a forward pass is counted with."""
+
+
+def head_cost(spec: ModelSpec, classes: int, options: Options) -> tuple[int, int]:
+    """Parameters and forward FLOPs of an image (a multiply-add as 2) beyond one pass of the encoder.
+
+    Further views of the image are counted by torch's counter, which leaves out the mixer of an Adventurer.
+    """
+    with torch.device("meta"):
+        model = VisionLanguageModel(spec, classes, options)
+    own = sum(part.numel() for part in model.parameters()) - sum(part.numel() for part in model.encoder.parameters())
+    return own, sum(forward_flops(spec, classes, options, model.encoder.num_features, model.language.width).values())
+
+
+def image_rows(spec: ModelSpec, options: Options) -> int:
+    """Rows of the image in the fusion, V N."""
+    rows, columns = (side // spec.patch_size for side in spec.input_size)
+    tokens = math.ceil(rows / 2) * math.ceil(columns / 2) + 1 if options.merge else rows * columns
+    return views(options) * tokens
+
+
+def views(options: Options) -> int:
+    """V: the whole image and its parts."""
+    return 1 if options.views is None else 1 + options.views[0] * options.views[1]
+
+
+def forward_flops(
+    spec: ModelSpec, classes: int, options: Options, image_width: int, language_width: int, words: int = WORDS
+) -> dict[str, int]:
+    """FLOPs of one image's forward pass by part: merge, fusion, bottleneck, language."""
+    count, rows = options.vision_tokens, image_rows(spec, options)
+    width = options.fusion_width
+    inside = words if options.question == "inside" else 0
+    merged = rows - views(options) if options.merge else 0
+    channels = options.bottleneck or 0
+    narrow = 2 * count * (width * channels + channels * language_width if channels else width * language_width)
+    hidden = options.language_hidden or 4 * language_width
+    return {
+        "merge": 2 * merged * 9 * image_width**2,
+        "fusion": 2 * rows * image_width * width
+        + decoder_cost(width, options.fusion_depth, 4 * width, rows + inside + count),
+        "bottleneck": narrow,
+        "language": decoder_cost(language_width, options.language_depth, hidden, count + words)
+        + 2 * (count + words) * language_width * classes,
+    }

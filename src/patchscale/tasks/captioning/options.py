@@ -1,0 +1,72 @@
+"""What the task leaves to choose."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Options(BaseModel):
+    """Of vision tokens, fusion, bottleneck and language model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vision_tokens: int = Field(default=16, ge=1)
+    """n: rows that the language model sees of an image; under protocol `nested`, the most that it ever sees."""
+    protocol: Literal["one_each", "nested"] = "one_each"
+    """One model for each n, or one model for every n of `nested`."""
+    nested: tuple[int, ...] = ()
+    """Under that protocol: the n of which each training batch draws one, and that are measured."""
+    question: Literal["inside", "outside"] = "outside"
+    """Whether the fusion sees the question (published as vqq) or the image alone (vq); the language model always does.
+    """
+    turns: int = Field(default=1, ge=1)
+    """Short questions asked of a training image, one after the other; captions stand alone, because they give the other
+    answers away. A test asks one question."""
+    kinds: dict[str, float] = {}
+    """How often each kind of question is drawn in training, relative to the others; all kinds evenly by default."""
+    fusion_width: int = Field(default=64, ge=4)
+    fusion_depth: int = Field(default=2, ge=1)
+    fusion_heads: int = Field(default=4, ge=1)
+    merge: bool = False
+    """Halve the encoder's grid by a convolution and end every view with a learned row, as published."""
+    views: tuple[int, int] | None = None
+    """Rows and columns of further views of `input_size` that the image is cut into, beside the whole one."""
+    bottleneck: int | None = Field(default=4, ge=1)
+    """Numbers that a vision token carries, each between -1 and 1; without one, few tokens carry an image whole."""
+    noise: float = Field(default=0.3, ge=0)
+    """Standard deviation of what is added to them in training."""
+    language_width: int = Field(default=64, ge=4)
+    language_depth: int = Field(default=2, ge=1)
+    language_heads: int = Field(default=4, ge=1)
+    language_hidden: int | None = Field(default=None, ge=1)
+    """Four times the width by default."""
+    language_places: int = Field(default=256, ge=0)
+    """Learned rows added to so many first words, beside rotary positions; 0: rotary positions alone, as in Llama."""
+    backbone: str | None = None
+    """Directory or hub name of a causal language model of transformers, instead of our own; its tokenizer comes along.
+    """
+    frozen: tuple[Literal["encoder", "language"], ...] = ()
+    """Parts that are not trained."""
+    objective: Literal["answers", "contrastive"] = "answers"
+    """`contrastive` is the published first stage: the last query against the answer's text, and queries orthogonal."""
+    orthogonal: float = Field(default=1.0, ge=0)
+    """Weight of the Gram-to-identity term in that stage."""
+
+    @model_validator(mode="after")
+    def _fit(self) -> Options:
+        if self.protocol == "nested" and max(self.nested, default=0) != self.vision_tokens:
+            raise ValueError(f"the largest of nested {list(self.nested)} must be vision_tokens, {self.vision_tokens}")
+        if min(self.nested, default=1) < 1 or len(set(self.nested)) < len(self.nested):
+            raise ValueError(f"nested {list(self.nested)} must be different positive numbers")
+        if self.question == "inside" and self.turns > 1:
+            raise ValueError("question inside takes turns 1: one image has one set of vision tokens")
+        if any(weight < 0 for weight in self.kinds.values()) or (self.kinds and not any(self.kinds.values())):
+            raise ValueError(f"kinds {self.kinds} are relative frequencies; use numbers from 0, one of them positive")
+        return self
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Numbers of vision tokens that are evaluated, rising."""
+        return tuple(sorted(self.nested)) if self.protocol == "nested" else (self.vision_tokens,)
