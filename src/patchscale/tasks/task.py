@@ -235,6 +235,7 @@ def evaluate(task: Task, model: nn.Module, device: torch.device, autocast: Autoc
 
 
 TASKS = {
+    "captioning": "patchscale.tasks.captioning:Captioning",
     "classification": "patchscale.tasks.classification:Classification",
     "detection": "patchscale.tasks.detection:Detection",
     "segmentation": "patchscale.tasks.segmentation:Segmentation",
