@@ -1,11 +1,16 @@
-"""SSD and whole mixer against named peers, in one run: outputs verified first, then ratios.
+"""SSD and whole mixer against named peers: outputs verified first, then ratios of interleaved repeats.
 
-    OMP_NUM_THREADS=2 python benchmarks/ssd.py [--length 4096] [--repeats 5] [--long] [--json]
+    OMP_NUM_THREADS=2 python benchmarks/ssd.py [--length 4096] [--repeats 5] [--long] [--site DIR ...] [--json]
 
-Tiny's mixer (8 heads, P = N = 64, width 256), batch 1, forward and backward, float32. Times are the minimum of
-interleaved repeats. Peers: the plain chunked form under autograd at several chunks; transformers' Mamba2Mixer where
-that package is installed. `--long` adds time per token and peak memory at 784 to 50,178 tokens (a fresh process each).
-Ceilings are measured here: a 1024^3 matrix product and a copy of 256 MB.
+Tiny's mixer (8 heads, P = N = 64, width 256), batch 1, forward and backward, float32. Peers of the SSD: the chunked
+form of "Transformers are SSMs", listing 1, in einsums over all chunks (also in bfloat16), and the same chunk after
+chunk, both under autograd at several chunk lengths. Peers of the mixer: transformers' Mamba2Mixer (default
+configuration, no CUDA kernels, same weights) in this environment and in each folder given by `--site` (made by
+`pip install --target`): its form without kernels differs a lot between versions 4 and 5.
+
+Times are minima, by the wall clock and in CPU seconds of all threads; the latter say more on a busy machine. Ceilings,
+a 1024^3 product and a copy of 256 MB, are measured in the same process. `--long` adds time per row and peak memory at
+784 to 50,178 rows, a fresh process each.
 """
 
 from __future__ import annotations
@@ -13,58 +18,100 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 
-from patchscale.mixers import Mamba2, resolve_backend
-from patchscale.mixers.chunked import ChunkedSSD, pick_chunk
+from patchscale.mixers import Mamba2, resolve_backend, ssd
+from patchscale.mixers.chunked import pick_chunk
 from patchscale.mixers.lean import LeanMixer, MixerSpec
+from patchscale.mixers.native import CHUNK
 from patchscale.mixers.plain import ssd_plain
 from patchscale.mixers.reference import ssd_reference
 
 HEADS, WIDTH, STATE, DIM = 8, 64, 64, 256
 LENGTHS = (784, 3_136, 12_544, 50_178)
+CPU = torch.device("cpu")
 
 
-def best_of(runs: dict, repeats: int) -> dict[str, float]:
-    """Seconds of each run, the minimum of interleaved repeats after one warm-up each."""
-    best = {}
+def best_of(runs: dict[str, Callable], repeats: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of each run, the minimum of interleaved repeats after one warm-up each: {"wall": .., "cpu": ..}."""
+    best = {name: {"wall": float("inf"), "cpu": float("inf")} for name in runs}
     for repeat in range(repeats + 1):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start = time.perf_counter(), time.process_time()
             run()
+            spent = time.perf_counter() - start[0], time.process_time() - start[1]
             if repeat:
-                best[name] = min(best.get(name, float("inf")), time.perf_counter() - start)
+                for kind, seconds in zip(("wall", "cpu"), spent, strict=True):
+                    best[name][kind] = min(best[name][kind], round(seconds * 1e3, 2))
     return best
 
 
-def ceilings() -> dict[str, float]:
-    """Matrix-product FLOP/s and copy bytes/s of this process."""
+def ratios(best: dict, name: str, others: list[str]) -> dict[str, float]:
+    """How many times longer the quickest of `others` took than `name`, by both clocks."""
+    return {k: round(min(best[other][k] for other in others) / best[name][k], 2) for k in ("wall", "cpu")}
+
+
+def product() -> Callable:
     a = torch.randn(1024, 1024)
+    return lambda: a @ a
+
+
+def ceilings() -> dict[str, float]:
+    """Copy rate of this process; the rate of products is taken beside each table."""
     big = torch.randn(1 << 26)
     out = torch.empty_like(big)
-    best = best_of({"product": lambda: a @ a, "copy": lambda: out.copy_(big)}, 5)
-    return {"flops": 2 * 1024**3 / best["product"], "bytes": 8 * big.numel() / best["copy"]}
+    return {"copy_gbytes": 8e-6 * big.numel() / best_of({"copy": lambda: out.copy_(big)}, 3)["copy"]["wall"]}
 
 
-def ssd_inputs(length: int) -> list[torch.Tensor]:
+def share(best: dict, name: str, flops: float) -> dict[str, float]:
+    """FLOP/s of a run over that of the 1024^3 product measured among the same repeats."""
+    return {k: round(flops / best[name][k] / (2 * 1024**3 / best["product"][k]), 3) for k in ("wall", "cpu")}
+
+
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def ssd_inputs(length: int, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
     g = torch.Generator().manual_seed(0)
     x = torch.randn(1, length, HEADS, WIDTH, generator=g)
     dt = F.softplus(torch.randn(1, length, HEADS, generator=g) - 4)
     a = -(1 + 15 * torch.rand(HEADS, generator=g))
     b, c = (torch.randn(1, length, STATE, generator=g) for _ in range(2))
-    return [t.requires_grad_() for t in (x, dt, a, b, c, torch.ones(HEADS))]
+    low = [t.to(dtype) for t in (x, b, c)]
+    return [t.requires_grad_() for t in (low[0], dt, a, *low[1:], torch.ones(HEADS))]
+
+
+def einsum_form(x, dt, A, B, C, D, chunk: int) -> torch.Tensor:
+    """Listing 1, all chunks at once; the length must be a multiple of `chunk`."""
+    x_dt = (x * dt[..., None].to(x.dtype)).unflatten(1, (-1, chunk))
+    log = (dt * A).unflatten(1, (-1, chunk)).permute(0, 3, 1, 2)  # [B, H, chunks, Q]
+    b, c, cum = B.unflatten(1, (-1, chunk)), C.unflatten(1, (-1, chunk)), log.cumsum(-1)
+    lower = torch.ones(chunk, chunk, dtype=torch.bool).tril()
+    decay = torch.exp((cum[..., :, None] - cum[..., None, :]).masked_fill(~lower, float("-inf"))).to(x.dtype)
+    y = torch.einsum("bcln,bcsn,bhcls,bcshp->bclhp", c, b, decay, x_dt)
+    states = torch.einsum("bcln,bhcl,bclhp->bchpn", b, torch.exp(cum[..., -1:] - cum).to(x.dtype), x_dt)
+    state, before = torch.zeros_like(states[:, 0], dtype=torch.float32), []
+    for added, total in zip(states.unbind(1), cum[..., -1].unbind(2), strict=True):
+        before.append(state)
+        state = state * torch.exp(total)[..., None, None] + added
+    entering = torch.stack(before, 1).to(x.dtype)
+    y = y + torch.einsum("bcln,bchpn,bhcl->bclhp", c, entering, torch.exp(cum).to(x.dtype))
+    return y.flatten(1, 2) + x * D.to(x.dtype)[:, None]
 
 
 def backward(y: torch.Tensor, values) -> list[torch.Tensor]:
     """Gradients for a fixed output gradient: no loss is timed."""
-    return list(torch.autograd.grad(y, values, grad_outputs=_output_gradient(y.shape)))
+    return list(torch.autograd.grad(y, values, grad_outputs=_output_gradient(y.shape).to(y.dtype)))
 
 
 @lru_cache
@@ -75,32 +122,40 @@ def _output_gradient(shape: torch.Size) -> torch.Tensor:
 def verify(name: str, got, want, tolerance: float) -> None:
     """Refuses to go on when a form does not compute the same."""
     for a, b in zip(got, want, strict=True):
-        error = ((a - b).abs().max() / b.abs().max()).item()
+        error = ((a.float() - b).abs().max() / b.abs().max()).item()
         if not error < tolerance:
             raise SystemExit(f"{name} differs from the oracle by {error:.1e}; nothing is timed")
 
 
-def ssd_table(length: int, repeats: int, ceiling: dict[str, float]) -> dict:
-    values = ssd_inputs(min(length, 300))
-    want = backward(ssd_reference(*values, None)[0], values)
-    verify("chunked", backward(ChunkedSSD.apply(*values, None, 64, False)[0], values), want, 1e-3)
-    verify("plain", backward(ssd_plain(*values, None, 64)[0], values), want, 1e-3)
-    values = ssd_inputs(length)
-    runs = {f"plain chunk {q}": lambda q=q: backward(ssd_plain(*values, None, q)[0], values) for q in (32, 64, 128)} | {
-        f"ours chunk {q}": lambda q=q: backward(ChunkedSSD.apply(*values, None, q, False)[0], values)
-        for q in (32, 64, 128)
+def ssd_table(length: int, repeats: int) -> dict:
+    """Our SSD and the plain forms, forward and backward."""
+    native = resolve_backend("auto", CPU) == "native"
+    ours: dict[str, Callable] = {
+        f"{b} backend": lambda v, b=b: ssd(*v, backend=b) for b in ["native"] * native + ["torch"]
     }
-    best = best_of(runs, repeats)
-    ours = min(v for k, v in best.items() if k.startswith("ours"))
-    chunk = next(int(k.split()[-1]) for k, v in best.items() if v == ours)
-    inner = HEADS * WIDTH
-    # forward Q + 2N, backward 3Q + 6N multiply-adds per channel and row, and the shared [Q, Q] products
-    flops = 2 * length * (inner * (4 * chunk + 8 * STATE) + 4 * chunk * STATE)
-    return {
-        "milliseconds": {k: round(v * 1e3, 2) for k, v in best.items()},
-        "plain_over_ours": min(v for k, v in best.items() if k.startswith("plain")) / ours,
-        "share_of_product_rate": flops / ours / ceiling["flops"],
-    }
+    plain: dict[str, Callable] = {}
+    for q in (32, 64, 128):
+        plain[f"einsums chunk {q}"] = lambda v, q=q: einsum_form(*v, q)
+        plain[f"loop chunk {q}"] = lambda v, q=q: ssd_plain(*v, None, q)[0]
+    forms, table = ours | plain, {}
+    for dtype, tolerance in ((torch.float32, 1e-3), (torch.bfloat16, 5e-2)):
+        small = [t.detach().float().requires_grad_() for t in ssd_inputs(256, dtype)]
+        want = backward(ssd_reference(*small, None)[0], small)
+        for name, form in forms.items():
+            values = ssd_inputs(256, dtype)
+            verify(name, backward(form(values), values), want, tolerance)
+        values = ssd_inputs(length, dtype)
+        runs = {name: lambda form=form, v=values: backward(form(v), v) for name, form in forms.items()}
+        best = best_of(runs | {"product": product()}, repeats)
+        # forward Q/2 + 2N, backward Q + 5N multiply-adds per channel and row (N of them for the states made again)
+        chunk = CHUNK if native else pick_chunk(length, CPU)
+        flops = 2 * length * (HEADS * WIDTH * (1.5 * chunk + 7 * STATE) + 1.5 * chunk * STATE)
+        table[str(dtype).removeprefix("torch.")] = {
+            "milliseconds": best,
+            "best_plain_over": {name: ratios(best, name, list(plain)) for name in ours},
+            "share_of_product_rate": share(best, next(iter(ours)), flops),
+        }
+    return table
 
 
 def lean_call(mixer: Mamba2, x: torch.Tensor) -> torch.Tensor:
@@ -112,7 +167,7 @@ def lean_call(mixer: Mamba2, x: torch.Tensor) -> torch.Tensor:
     )  # fmt: skip
 
 
-def transformers_mixer(mixer: Mamba2, chunk: int):
+def transformers_mixer(mixer: Mamba2, chunk: int) -> Callable[[torch.Tensor], torch.Tensor]:
     """transformers' mixer holding the same weights."""
     from transformers import Mamba2Config
     from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
@@ -122,72 +177,108 @@ def transformers_mixer(mixer: Mamba2, chunk: int):
                           time_step_limit=(0.0, float("inf")))  # fmt: skip
     other = Mamba2Mixer(config, layer_idx=0)
     other.load_state_dict(mixer.state_dict())
-    return other
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        y = other(x)
+        return y[0] if isinstance(y, tuple) else y
+
+    return run
 
 
 def mixer_table(length: int, repeats: int) -> dict:
+    """The whole mixer, forward and backward; transformers' where this process can import it."""
     torch.manual_seed(0)
     mixer = Mamba2(DIM)
     x = torch.randn(1, length, DIM).requires_grad_()
-
     dy = _output_gradient(x.shape)
-    runs = {
+    runs: dict[str, Callable] = {
         "ours (lean half block)": lambda: lean_call(mixer, x).backward(dy),
         "ours (module)": lambda: mixer(x).backward(dy),
     }
+    version, peers = None, []
     if importlib.util.find_spec("transformers"):
-        small = torch.randn(1, 130, DIM)
+        import transformers
+
+        version, small = transformers.__version__, torch.randn(1, 300, DIM)
         for chunk in (256, 64):
             other = transformers_mixer(mixer, chunk)
             verify("transformers", [other(small)], [mixer(small)], 1e-3)
-            runs[f"transformers chunk {chunk}"] = lambda other=other: other(x).backward(dy)
-    best = best_of(runs, repeats)
-    ours = best["ours (lean half block)"]
+            runs[f"transformers {version} chunk {chunk}"] = lambda other=other: other(x).backward(dy)
+        peers = list(runs)[2:]
+    best = best_of(runs | {"product": product()}, repeats)
+    ours, inner = "ours (lean half block)", HEADS * WIDTH
+    projections = DIM * (2 * inner + 2 * STATE + HEADS) * 4 + DIM * inner * 3  # in_proj is made again once
+    scan = inner * (2 * CHUNK + 9 * STATE) + 2 * CHUNK * STATE  # and so is the SSD's forward pass
     return {
-        "milliseconds": {k: round(v * 1e3, 1) for k, v in best.items()},
-        "over_ours": {k: round(v / ours, 2) for k, v in best.items()},
+        "transformers": version,
+        "milliseconds": best,
+        "over_ours": {peer: ratios(best, ours, [peer]) for peer in ["ours (module)", *peers]},
+        "share_of_product_rate": share(best, ours, 2 * length * (projections + scan)),
     }
+
+
+def measure_peak(length: int, chunk: int) -> dict:
+    """Peak memory of one forward and backward pass: transformers at `chunk`, or ours for 0."""
+    mixer, x = Mamba2(DIM), torch.randn(1, length, DIM).requires_grad_()
+    run = transformers_mixer(mixer, chunk) if chunk else lambda x: lean_call(mixer, x)
+    before = peak_mib()
+    run(x).sum().backward()
+    return {"mib_of_the_process": round(peak_mib()), "mib_beyond_start": round(peak_mib() - before)}
 
 
 def measure_length(length: int) -> dict:
     """Time per row and peak resident memory of the lean mixer in this process."""
-    mixer = Mamba2(DIM)
-    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    mixer, base = Mamba2(DIM), peak_mib()
     x = torch.randn(1, length, DIM).requires_grad_()
     best = best_of({"run": lambda: lean_call(mixer, x).backward(_output_gradient(x.shape))}, 3)["run"]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"rows": length, "microseconds_per_row": best / length * 1e6, "mib_beyond_import": peak - base}
+    per_row = {f"{kind}_microseconds_per_row": round(value / length * 1e3, 3) for kind, value in best.items()}
+    return {"rows": length, **per_row, "mib_beyond_import": round(peak_mib() - base, 1)}
+
+
+def fresh(arguments: list[str], site: str | None = None) -> dict:
+    """What this script prints in a process of its own, with `site` first on its path."""
+    env = {**os.environ, **({"PYTHONPATH": site} if site else {})}
+    done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, env=env)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--length", type=int, default=4_096)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--peer-repeats", type=int, default=1, help="repeats of the whole-mixer tables with a peer")
     parser.add_argument("--long", action="store_true", help="also 784 to 50,178 rows")
-    parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--site", action="append", default=[], help="folder with another transformers; repeatable")
+    parser.add_argument("--part", choices=["mixer", "rows", "peak"], help=argparse.SUPPRESS)
+    parser.add_argument("--chunk", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    if options.rows:
-        print(json.dumps(measure_length(options.rows)))
+    length, repeats = str(options.length), str(options.peer_repeats)
+    if options.part:
+        run = {"mixer": lambda: mixer_table(options.length, options.repeats),
+               "rows": lambda: measure_length(options.length),
+               "peak": lambda: measure_peak(options.length, options.chunk)}[options.part]  # fmt: skip
+        print(json.dumps(run()))
         return
-    ceiling = ceilings()
     table: dict = {
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "default_chunk": pick_chunk(options.length, torch.device("cpu")),
-        "ceiling_gflops": ceiling["flops"] / 1e9,
-        "ceiling_gbytes": ceiling["bytes"] / 1e9,
-        "ssd": ssd_table(options.length, options.repeats, ceiling),
-        "mixer": mixer_table(options.length, options.repeats),
-    }
+        "torch": torch.__version__, "threads": torch.get_num_threads(), "length": options.length,
+        "backend": resolve_backend("auto", CPU), "capability": torch.backends.cpu.get_cpu_capability(),
+        **ceilings(), "ssd": ssd_table(options.length, options.repeats),
+    }  # fmt: skip
+    installed = [None] if importlib.util.find_spec("transformers") else []
+    table["mixer"] = [
+        fresh(["--part", "mixer", "--length", length, "--repeats", repeats], site)
+        | {"peak_chunk_256": fresh(["--part", "peak", "--length", length, "--chunk", "256"], site)}
+        for site in [*installed, *options.site]
+    ] or [fresh(["--part", "mixer", "--length", length])]
+    table["peak_ours"] = fresh(["--part", "peak", "--length", length])
     if options.long:
-        command = [sys.executable, __file__, "--rows"]
-        table["long"] = [
-            json.loads(subprocess.run([*command, str(n)], check=True, capture_output=True, text=True).stdout)
-            for n in LENGTHS
-        ]
-        rate = [row["microseconds_per_row"] for row in table["long"]]
-        table["time_per_row_50178_over_784"] = rate[-1] / rate[0]
+        table["long"] = [fresh(["--part", "rows", "--length", str(n)]) for n in LENGTHS]
+        for kind in ("wall", "cpu"):
+            rate = [row[f"{kind}_microseconds_per_row"] for row in table["long"]]
+            table[f"{kind}_time_per_row_50178_over_784"] = round(rate[-1] / rate[0], 3)
     print(json.dumps(table, indent=None if options.json else 2))
 
 

@@ -1,7 +1,6 @@
 """Weights in and out: metadata, resizing with a report, published pickles, hub folders, ONNX."""
 
 import argparse
-import importlib.util
 import os
 
 import pytest
@@ -10,6 +9,7 @@ import torch
 
 import patchscale.models as models
 from patchscale.errors import InputError
+from patchscale.models import export
 
 
 def build(name="adventurer_pico_patch16", **options):
@@ -196,10 +196,14 @@ def test_export_program_equals_the_model(name):
         torch.testing.assert_close(program.module()(images), model(images), atol=1e-4, rtol=1e-3)
 
 
-def test_export_onnx(tmp_path):
-    if any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")):
-        with pytest.raises(InputError, match=r"export needs .*pip install patchscale\[onnx\]"):
-            models.export_onnx(build(depth=1), tmp_path / "m.onnx")
-        return
+def test_export_to_onnx_agrees_under_onnxruntime(tmp_path):
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name)
     assert models.export_onnx(build(depth=3), tmp_path / "m.onnx") < 1e-3
     assert (tmp_path / "m.onnx").stat().st_size > 1000
+
+
+def test_export_names_the_packages_it_lacks(tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "NEEDED", ("a_package_nobody_has",))
+    with pytest.raises(InputError, match=r"export needs a_package_nobody_has; .*pip install patchscale\[onnx\]"):
+        models.export_onnx(build(depth=1), tmp_path / "m.onnx")

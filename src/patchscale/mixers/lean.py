@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from patchscale.mixers.chunked import pick_chunk, slabs
+from patchscale.mixers.chunked import slabs
 from patchscale.mixers.tile_ops import row_factor, tile_ops
 
 TILE_FLOATS_CPU = 400_000  # rows times channels of a tile: its arrays should lie in the second-level cache
@@ -154,8 +154,8 @@ def run_mixer(w: _Weights, x: Tensor, out: Tensor, scale: Tensor | None):
     """
     spec, width = w.spec, x.shape[-1]
     batch, rows_x, k = x.shape[0], x.shape[1], w.taps.shape[0]
-    # a tile must hold what the convolution looks back on
-    chunk, budget = max(spec.chunk or pick_chunk(rows_x + 1, x.device), k - 1), tile_rows(w.w_in.shape[0], x.device)
+    chunk = max(spec.chunk or w.ops.pick_chunk(rows_x + 1, x.device), k - 1)  # holds what the convolution looks back on
+    budget = tile_rows(w.w_in.shape[0], x.device)
     group, cuts = tiles(batch, rows_x + 1, chunk, budget, x.device)
     rows, kept = _Rows(rows_x - 1, spec.flip), []
     for first in range(0, batch, group):

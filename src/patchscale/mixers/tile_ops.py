@@ -11,13 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from patchscale.mixers.chunked import SlabScan
+from patchscale.mixers.chunked import SlabScan, pick_chunk
 
 
 class TileOps(Protocol):
     """The operations of a tile; `scan` makes a `SlabScan` or what stands for it."""
 
     scan: Any
+
+    def pick_chunk(self, length: int, device: torch.device) -> int:
+        """The chunk length that suits `scan`."""
+        ...
 
     def conv(self, x: Tensor, halo: int, taps: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Causal convolution: its output before SiLU and after, [B, T, C], of x [B, halo + T, C], zeros before x."""
@@ -59,6 +63,9 @@ class TorchOps:
     """`TileOps` for every device and dtype."""
 
     scan = SlabScan
+
+    def pick_chunk(self, length: int, device: torch.device) -> int:
+        return pick_chunk(length, device)
 
     def conv(self, x: Tensor, halo: int, taps: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         length, x = x.shape[1] - halo, _with_zeros(x, halo, taps)

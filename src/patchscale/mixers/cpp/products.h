@@ -2,7 +2,6 @@
 
 #pragma once
 #include <algorithm>
-#include <utility>
 
 #include "vectors.h"
 
@@ -12,12 +11,12 @@ namespace {
 template <class T> struct Factors { const T* a; long am, ak; const T* b; long ldb, k0, k1; };
 
 template <class T, int ROWS, int VECS>
-inline void tile(const Factors<T>* f, int pairs, long m, long col, T* out, long ldo, bool add, T old) {
+inline void tile(const Factors<T>* f, int pairs, long m, long col, T* out, long ldo, const T* base, T scale) {
     typedef typename Simd<T>::V V;
     constexpr int W = Simd<T>::W;
     V acc[ROWS][VECS];
     for (int r = 0; r < ROWS; r++)
-        for (int v = 0; v < VECS; v++) acc[r][v] = add ? load(out + (m + r) * ldo + col + v * W) * old : V{};
+        for (int v = 0; v < VECS; v++) acc[r][v] = base ? load(base + (m + r) * ldo + col + v * W) * scale : V{};
     for (; pairs--; f++) {
         const T *a = f->a + m * f->am + f->k0 * f->ak, *b = f->b + f->k0 * f->ldb + col;
         const long am = f->am, ak = f->ak, ldb = f->ldb;
@@ -33,30 +32,31 @@ inline void tile(const Factors<T>* f, int pairs, long m, long col, T* out, long 
 }
 
 template <class T, int ROWS>
-inline void strip(const Factors<T>* f, int pairs, long m, long cols, T* out, long ldo, bool add, T old) {
+inline void strip(const Factors<T>* f, int pairs, long m, long cols, T* out, long ldo, const T* base, T scale) {
     constexpr int W = Simd<T>::W;
     long col = 0;
-    for (; col + 2 * W <= cols; col += 2 * W) tile<T, ROWS, 2>(f, pairs, m, col, out, ldo, add, old);
-    if (col < cols) tile<T, ROWS, 1>(f, pairs, m, col, out, ldo, add, old);
+    for (; col + 2 * W <= cols; col += 2 * W) tile<T, ROWS, 2>(f, pairs, m, col, out, ldo, base, scale);
+    if (col < cols) tile<T, ROWS, 1>(f, pairs, m, col, out, ldo, base, scale);
 }
 
 // What is known to be zero: nothing, out above the diagonal (not computed), a above it, or a below it.
 enum class Zero { None, OutAbove, AAbove, ABelow };
 
-// out [rows, cols] = (add ? old * out : 0) + sum over pairs of a b. The zeros concern the first pair. cols: padded width.
+// out [rows, cols] = scale * base + sum over pairs of a b; base may be out, or null for zeros. The zeros concern the first
+// pair. cols: padded width; base has out's row length.
 template <class T>
 void product(const Factors<T>* given, int pairs, long rows, long cols, T* out, long ldo, Zero zero = Zero::None,
-             bool add = false, T old = 1) {
+             const T* base = nullptr, T scale = 1) {
     Factors<T> f[2] = {given[0], given[pairs - 1]};
     for (long m = 0; m < rows;) {
         const long left = rows - m, take = left >= MR ? MR : left >= 4 ? 4 : left >= 2 ? 2 : 1;
         const long width = zero == Zero::OutAbove ? std::min(cols, padded<T>(m + take)) : cols;
         if (zero == Zero::AAbove) f[0].k1 = std::min(given[0].k1, m + take);
         if (zero == Zero::ABelow) f[0].k0 = m;
-        if (take == MR) strip<T, MR>(f, pairs, m, width, out, ldo, add, old);
-        else if (take == 4) strip<T, 4>(f, pairs, m, width, out, ldo, add, old);
-        else if (take == 2) strip<T, 2>(f, pairs, m, width, out, ldo, add, old);
-        else strip<T, 1>(f, pairs, m, width, out, ldo, add, old);
+        if (take == MR) strip<T, MR>(f, pairs, m, width, out, ldo, base, scale);
+        else if (take == 4) strip<T, 4>(f, pairs, m, width, out, ldo, base, scale);
+        else if (take == 2) strip<T, 2>(f, pairs, m, width, out, ldo, base, scale);
+        else strip<T, 1>(f, pairs, m, width, out, ldo, base, scale);
         m += take;
     }
 }

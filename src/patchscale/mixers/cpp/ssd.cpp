@@ -46,7 +46,7 @@ template <class T> class Task {
     const Call<T>& call;
     Arena<T> arena;
     const long image, head0, heads, P, N, Q, Pw, Nw, Qw;
-    T *b, *c, *bt, *scores, *x, *mix, *scaled_b, *scaled_c, *y;
+    T *b, *c, *bt, *scores, *x, *mix, *fade, *scaled_b, *scaled_c, *y;
     T *dt, *cum, *grow, *tail, *write;  // of one head: dt, c, exp(c), exp(c_Q - c), w
     T decay = 1;
     long start = 0, rows = 0;
@@ -56,7 +56,7 @@ template <class T> class Task {
         : call(call), image(image), head0(head0), heads(heads), P(call.width), N(call.state), Q(call.chunk),
           Pw(padded<T>(P)), Nw(padded<T>(N)), Qw(padded<T>(Q)) {
         b = arena.take(Qw * Nw), c = arena.take(Qw * Nw), bt = arena.take(Nw * Qw), scores = arena.take(Qw * Qw);
-        x = arena.take(Qw * Pw), mix = arena.take(Qw * Qw), y = arena.take(Qw * Pw);
+        x = arena.take(Qw * Pw), mix = arena.take(Qw * Qw), fade = arena.take(Qw * Qw), y = arena.take(Qw * Pw);
         scaled_b = arena.take(Qw * Nw), scaled_c = arena.take(Qw * Nw);
         dt = arena.take(Qw), cum = arena.take(Qw), grow = arena.take(Qw);
         tail = arena.take(Qw), write = arena.take(Qw);
@@ -79,7 +79,7 @@ template <class T> class Task {
                 product(out, 2, rows, Pw, y, Pw, Zero::AAbove);
                 put(y, call.y + image * call.y_image + start * call.y_row + (head0 + h) * P, call.y_row);
                 const Factors<T> add = {scaled_b, 1, Nw, x, Pw, 0, rows};
-                product(&add, 1, N, Pw, state, Pw, Zero::None, true, decay);
+                product(&add, 1, N, Pw, state, Pw, Zero::None, state, decay);
             }
         }
         if (call.last)
@@ -112,8 +112,7 @@ template <class T> class Task {
                     head(h), weigh(b, write, scaled_b);
                     read(call.x + (head0 + h) * P, call.x_image, call.x_row, P, x, Pw);
                     const Factors<T> add = {x, 1, Pw, scaled_b, Nw, 0, rows};
-                    std::memcpy(next, old, size * sizeof(T));
-                    product(&add, 1, P, Nw, next, Nw, Zero::None, true, decay);
+                    product(&add, 1, P, Nw, next, Nw, Zero::None, old, decay);
                 }
             }
             for (long k = last - 1; k >= first; k--) {
@@ -149,23 +148,23 @@ template <class T> class Task {
                     product(to_x, 2, rows, Pw, y, Pw, Zero::ABelow);
                     put(y, call.dx + image * call.dx_image + start * call.dx_row + (head0 + h) * P, call.dx_row);
                     const Factors<T> add = {dy, 1, Pw, scaled_c, Nw, 0, rows};
-                    product(&add, 1, P, Nw, end, Nw, Zero::None, true, decay);
+                    product(&add, 1, P, Nw, end, Nw, Zero::None, end, decay);
                     steps(h, up, down, own, total);
                 }
                 const Factors<T> to_c = {d_scores, Qw, 1, b, Nw, 0, rows}, to_b = {d_scores, 1, Qw, c, Nw, 0, rows};
-                product(&to_c, 1, rows, Nw, d_c, Nw, Zero::AAbove, true);
-                product(&to_b, 1, rows, Nw, d_b, Nw, Zero::ABelow, true);
+                product(&to_c, 1, rows, Nw, d_c, Nw, Zero::AAbove, d_c);
+                product(&to_b, 1, rows, Nw, d_b, Nw, Zero::ABelow, d_b);
                 const long at = ((group * call.batch + image) * call.length + start) * N;
                 for (long i = 0; i < rows; i++) {
-                    std::memcpy(call.db + at + i * N, d_b + i * Nw, N * sizeof(T));
-                    std::memcpy(call.dc + at + i * N, d_c + i * Nw, N * sizeof(T));
+                    copy(d_b + i * Nw, call.db + at + i * N, N);
+                    copy(d_c + i * Nw, call.dc + at + i * N, N);
                 }
             }
         }
         if (call.dfirst)
             for (long h = 0; h < heads; h++)
                 for (long p = 0; p < P; p++)
-                    std::memcpy(state_of(call.dfirst, h) + p * N, ends + h * size + p * Nw, N * sizeof(T));
+                    copy(ends + h * size + p * Nw, state_of(call.dfirst, h) + p * N, N);
     }
 
   private:
@@ -183,7 +182,7 @@ template <class T> class Task {
             for (long n = 0; n < N; n++) state[p * N + n] = turned[n * Pw + p];
     }
     void fill(const T* state, T* wide) const {  // [P, N] to [P, padded N]
-        for (long p = 0; p < P; p++) std::memcpy(wide + p * Nw, state + p * N, N * sizeof(T));
+        for (long p = 0; p < P; p++) copy(state + p * N, wide + p * Nw, N);
     }
 
     bool begin(long chunk) {
@@ -195,11 +194,11 @@ template <class T> class Task {
     // rows of this chunk into scratch, rows beyond the chunk's end zero
     void read(const T* from, long image_stride, long row_stride, long width, T* to, long wide) const {
         from += image * image_stride + start * row_stride;
-        for (long i = 0; i < rows; i++) std::memcpy(to + i * wide, from + i * row_stride, width * sizeof(T));
+        for (long i = 0; i < rows; i++) copy(from + i * row_stride, to + i * wide, width);
         if (rows < Q) std::memset(to + rows * wide, 0, (Q - rows) * wide * sizeof(T));
     }
     void put(const T* from, T* to, long row_stride) const {
-        for (long i = 0; i < rows; i++) std::memcpy(to + i * row_stride, from + i * Pw, P * sizeof(T));
+        for (long i = 0; i < rows; i++) copy(from + i * Pw, to + i * row_stride, P);
     }
 
     // what all heads of a chunk share: B, C and C B^T
@@ -231,7 +230,7 @@ template <class T> class Task {
             for (long n = 0; n < Nw; n += W) store(to + i * Nw + n, load(from + i * Nw + n) * factor[i]);
     }
 
-    // M, exp(c) C and w B of one head
+    // M and the decays in it, exp(c) C and w B of one head
     void mixing(long h) {
         weigh(c, grow, scaled_c), weigh(b, write, scaled_b);
         const I lane = iota<T>();
@@ -239,8 +238,8 @@ template <class T> class Task {
             const T* s = scores + i * Qw;
             for (long j = 0; j <= i; j += W) {
                 const I above = lane > (Int)(i - j);
-                const V m = load(s + j) * load(dt + j) * vexp(above ? V{} : cum[i] - load(cum + j));
-                store(mix + i * Qw + j, above ? V{} : m);
+                const V f = vexp(above ? V{} : cum[i] - load(cum + j)), m = load(s + j) * load(dt + j) * f;
+                store(fade + i * Qw + j, f), store(mix + i * Qw + j, above ? V{} : m);
             }
             if (call.d) mix[i * Qw + i] += call.d[head0 + h];
         }
@@ -256,8 +255,7 @@ template <class T> class Task {
             for (long j = 0; j <= i; j += W) {
                 const Int here = i - j;
                 const I above = lane > here;
-                const V e = vexp(above ? V{} : cum[i] - load(cum + j)), dt_j = load(dt + j);
-                const V de = above ? V{} : load(d_mix + i * Qw + j) * e;
+                const V dt_j = load(dt + j), de = above ? V{} : load(d_mix + i * Qw + j) * load(fade + i * Qw + j);
                 const V k = above ? V{} : de * load(scores + i * Qw + j);
                 const V off = (lane == here ? V{} : k) * dt_j;
                 store(d_scores + i * Qw + j, load(d_scores + i * Qw + j) + de * dt_j);

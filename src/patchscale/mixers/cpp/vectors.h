@@ -3,6 +3,7 @@
 #pragma once
 #include <cmath>
 #include <cstdint>
+#include <utility>
 
 namespace {
 
@@ -26,10 +27,18 @@ template <class T> struct Simd {
 
 template <class T> inline typename Simd<T>::V load(const T* p) { return *(const typename Simd<T>::U*)p; }
 template <class T> inline void store(T* p, typename Simd<T>::V v) { *(typename Simd<T>::U*)p = v; }
-template <class T> inline T sum(typename Simd<T>::V v) {
-    T s = 0;
-    for (int i = 0; i < Simd<T>::W; i++) s += v[i];
-    return s;
+template <class T> inline void copy(const T* from, T* to, long count) {  // for rows: short, so without a call
+    long i = 0;
+    for (; i + Simd<T>::W <= count; i += Simd<T>::W) store(to + i, load(from + i));
+    for (; i < count; i++) to[i] = from[i];
+}
+template <int BY, class V, size_t... K> inline V rotate(V v, std::index_sequence<K...>) {
+    return __builtin_shufflevector(v, v, ((K + BY) % sizeof...(K))...);
+}
+template <class T, int HALF = Simd<T>::W / 2> inline T sum(typename Simd<T>::V v) {  // in a fixed order
+    v += rotate<HALF>(v, std::make_index_sequence<Simd<T>::W>());
+    if constexpr (HALF > 1) return sum<T, HALF / 2>(v);
+    else return v[0];
 }
 template <class T> inline typename Simd<T>::I iota() {
     typename Simd<T>::I v;
