@@ -12,6 +12,8 @@ from PIL import Image, ImageDraw
 
 from patchscale.data.boxes import masks as packed
 
+LEAST_SCORE = 0.5
+"""Objects below this score are found and listed, but not drawn."""
 OPACITY = 0.45
 GOLDEN = 0.618034
 

@@ -15,13 +15,11 @@ from torch import nn
 
 from patchscale.files import write_bytes, write_json
 from patchscale.tasks.detection.ap import Precision
-from patchscale.tasks.detection.draw import draw_objects, png
+from patchscale.tasks.detection.draw import LEAST_SCORE, draw_objects, png
 from patchscale.tasks.task import Autocast
 
 SHOWN = 4
 """Test images that are drawn: evenly spread over the set, equal for every trial."""
-LEAST_SCORE = 0.5
-"""Objects below this score are not drawn."""
 
 
 def write_predictions(

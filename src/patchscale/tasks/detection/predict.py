@@ -17,7 +17,7 @@ from patchscale.data.decode import image_files, open_image
 from patchscale.errors import InputError
 from patchscale.files import write_bytes, write_json
 from patchscale.tasks.detection.ap import categories, result
-from patchscale.tasks.detection.draw import draw_objects, png
+from patchscale.tasks.detection.draw import LEAST_SCORE, draw_objects, png
 from patchscale.tasks.detection.found import Objects, on_canvas, on_original
 from patchscale.tasks.detection.options import Options
 from patchscale.tasks.task import Predicted, Trained
@@ -36,6 +36,8 @@ class _Source(NamedTuple):
 @torch.no_grad()
 def predict(trained: Trained, paths: list[Path], out: Path, device: torch.device) -> Predicted:
     """Finds objects and writes `out`/predictions.json and one picture per image.
+
+    The json and the rows hold every object above the task's `score_threshold`, the pictures those that are likely.
 
     Args:
         trained: a detector in evaluation mode and what goes with it.
@@ -63,10 +65,13 @@ def predict(trained: Trained, paths: list[Path], out: Path, device: torch.device
             annotations.append({"id": len(annotations) + 1, **entry, "area": area, "iscrowd": 0})
             corners = dict(zip(COLUMNS[3:], (round(side, 2) for side in box), strict=True))
             rows.append({"image": str(source.file), "class": name, "score": score, **corners})
-        titles = [f"{name} {score:.2f}" for name, score in zip(names, found.scores, strict=True)]
-        write_bytes(out / _picture(source), png(draw_objects(image, found.boxes, titles, found.masks)))
-        counted = ", ".join(f"{number} {name}" for name, number in Counter(names).most_common())
-        lines.append(f"{source.file}: {counted or 'nothing found'}")
+        sure = np.flatnonzero(found.scores >= LEAST_SCORE)
+        titles = [f"{names[place]} {found.scores[place]:.2f}" for place in sure]
+        drawn_masks = None if found.masks is None else [found.masks[place] for place in sure]
+        drawn = draw_objects(image, found.boxes[sure], titles, drawn_masks)
+        write_bytes(out / _picture(source), png(drawn))
+        counted = ", ".join(f"{number} {name}" for name, number in Counter(names[k] for k in sure).most_common())
+        lines.append(f"{source.file}: {counted or 'nothing'} at score {LEAST_SCORE} or more, {len(names)} in all")
     content = {"images": images, "annotations": annotations, "categories": categories(category_ids, trained.classes)}
     write_json(out / "predictions.json", content)
     return Predicted(COLUMNS, rows, [*lines, f"COCO json: {out / 'predictions.json'}"])
