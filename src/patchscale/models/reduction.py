@@ -6,7 +6,8 @@ block i calls. Shape letters: B batch, P prefix rows (class token), N tokens, K 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -194,3 +195,14 @@ def entering(model: nn.Module, images: Tensor, block: int) -> tuple[Tensor, Tens
     head, tail = seen[0][:, :first], seen[0][:, first:]
     prefix_rows, tokens = (tail, head) if causal else (head, tail)
     return tokens, class_attention(blocks[block], prefix_rows, tokens)
+
+
+@contextmanager
+def keeping(model: nn.Module, kept_tokens: int) -> Iterator[None]:
+    """Lets the reducer of `model` keep another number of tokens for a while."""
+    reduction = next(module for module in model.modules() if isinstance(module, Reduction))
+    before, reduction.kept_tokens = reduction.kept_tokens, kept_tokens
+    try:
+        yield
+    finally:
+        reduction.kept_tokens = before

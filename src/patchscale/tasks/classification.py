@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from patchscale import data as datasets
 from patchscale import models
 from patchscale.data import Crop, DataSpec, Draws, normalise, whole_pairs
+from patchscale.models.reduction import keeping
 from patchscale.tasks.task import Autocast, Batch, ModelSpec, Regularisation
 from patchscale.tokens.reducers import auxiliary_loss
 
@@ -37,6 +38,8 @@ class Measured(NamedTuple):
     """Cross-entropy in nats, float32 [n]."""
     ranks: Tensor
     """Classes that scored above the true one, int64 [n]."""
+    nested: dict[int, Measured] = {}  # noqa: RUF012
+    """The same by number of kept tokens, where one model serves several."""
 
 
 class Classification:
@@ -89,6 +92,14 @@ class Classification:
 
     def measure(self, model: nn.Module, device: torch.device, autocast: Autocast, indices: Tensor) -> Measured:
         """See `Task.measure`."""
+        own = self._measured(model, device, autocast, indices)
+        nested = {}
+        for kept in self.spec.nested:
+            with keeping(model, kept):
+                nested[kept] = self._measured(model, device, autocast, indices)
+        return own._replace(nested=nested)
+
+    def _measured(self, model: nn.Module, device: torch.device, autocast: Autocast, indices: Tensor) -> Measured:
         losses, ranks = [], []
         for chosen in indices.split(self._evaluation_batch()):
             images = self.test_set.read(chosen).to(device)
@@ -101,16 +112,26 @@ class Classification:
         return Measured(indices, torch.cat(losses), torch.cat(ranks))
 
     def scores(self, parts: Sequence[Measured]) -> dict[str, float]:
-        """`test_loss` (mean cross-entropy, nats), `top1` and `top5` (fractions)."""
-        order = torch.cat([part.indices for part in parts]).argsort()
-        losses = torch.cat([part.losses for part in parts])[order].double()
-        ranks = torch.cat([part.ranks for part in parts])
-        hits = {f"top{k}": (ranks < k).double().mean().item() for k in (1, 5)}
-        return {"test_loss": losses.mean().item(), **hits}
+        """`test_loss` (mean cross-entropy, nats), `top1` and `top5` (fractions).
+
+        A model that serves several numbers of kept tokens K also has each with `_k<K>` behind its name.
+        """
+        found = _scores(parts)
+        for kept in self.spec.nested:
+            found |= {f"{name}_k{kept}": v for name, v in _scores([part.nested[kept] for part in parts]).items()}
+        return found
 
     def _evaluation_batch(self) -> int:
         """Fewer images at a time when each has many tokens; without gradients, that needs less memory than training."""
         return max(8, min(EVALUATION_BATCH, 65_536 // self.spec.tokens))
+
+
+def _scores(parts: Sequence[Measured]) -> dict[str, float]:
+    order = torch.cat([part.indices for part in parts]).argsort()
+    losses = torch.cat([part.losses for part in parts])[order].double()
+    ranks = torch.cat([part.ranks for part in parts])
+    hits = {f"top{k}": (ranks < k).double().mean().item() for k in (1, 5)}
+    return {"test_loss": losses.mean().item(), **hits}
 
 
 def _ranks(logits: Tensor, labels: Tensor) -> Tensor:
