@@ -5,7 +5,7 @@
 
 from patchscale.mixers.backends import BACKENDS, backend_report, resolve_backend
 from patchscale.mixers.conv import causal_conv_silu
-from patchscale.mixers.mamba2 import Mamba2
+from patchscale.mixers.mamba2 import Mamba2, MixerState
 from patchscale.mixers.norms import RMSNorm, gated_rms_norm, rms_norm
 from patchscale.mixers.reference import ssd_step
 from patchscale.mixers.ssd import ssd
@@ -13,6 +13,7 @@ from patchscale.mixers.ssd import ssd
 __all__ = [
     "BACKENDS",
     "Mamba2",
+    "MixerState",
     "RMSNorm",
     "backend_report",
     "causal_conv_silu",

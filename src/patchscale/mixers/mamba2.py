@@ -6,7 +6,7 @@ D width, E = expand * D inner width, H = E / headdim heads, N state width, K con
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,20 @@ from patchscale.errors import InputError
 from patchscale.mixers.backends import BACKENDS
 from patchscale.mixers.conv import causal_conv_silu
 from patchscale.mixers.norms import RMSNorm, gated_rms_norm
+from patchscale.mixers.reference import ssd_step
 from patchscale.mixers.ssd import ssd
+
+
+class MixerState(NamedTuple):
+    """What a mixer remembers of the rows it has read: its size does not depend on their number.
+
+    Attributes:
+        rows: [B, K - 1, E + 2 N], the convolution's last inputs.
+        ssm: [B, H, P, N], the SSD's state, float32 (float64 for float64 weights).
+    """
+
+    rows: Tensor
+    ssm: Tensor
 
 
 class Mamba2(nn.Module):
@@ -77,17 +90,40 @@ class Mamba2(nn.Module):
         self.dt_bias.copy_(dt + torch.log(-torch.expm1(-dt)))
         self.D.fill_(1)
 
+    def _projected(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """z, the convolution's input, and dt after softplus."""
+        inner = self.d_inner
+        z, xbc, dt = self.in_proj(u).split([inner, inner + 2 * self.d_state, self.num_heads], dim=-1)
+        f = torch.promote_types(xbc.dtype, torch.float32)
+        return z, xbc, F.softplus(dt.to(f) + self.dt_bias.to(f))
+
+    def start(self, batch: int) -> MixerState:
+        """The state before the first row: zeros."""
+        weight = self.in_proj.weight
+        f = torch.promote_types(weight.dtype, torch.float32)
+        rows = weight.new_zeros(batch, self.conv1d.weight.shape[-1] - 1, self.conv1d.weight.shape[0])
+        return MixerState(rows, weight.new_zeros(batch, self.num_heads, self.headdim, self.d_state, dtype=f))
+
+    def step(self, u: Tensor, state: MixerState) -> tuple[Tensor, MixerState]:
+        """One row after the others: [B, D] -> [B, D] and the new state; rows in turn equal `forward` of them all."""
+        inner, n = self.d_inner, self.d_state
+        z, xbc, dt = self._projected(u[:, None])
+        active = causal_conv_silu(xbc, self.conv1d.weight, self.conv1d.bias, past=state.rows)[:, 0]
+        x, b, c = active.split([inner, n, n], dim=-1)
+        x, a = x.unflatten(-1, (self.num_heads, self.headdim)), -torch.exp(self.A_log.to(dt.dtype))
+        y, ssm = ssd_step(state.ssm, x, dt[:, 0], a, b, c, self.D)
+        y = self.out_proj(gated_rms_norm(y.flatten(-2), z[:, 0], self.norm.weight, self.norm.eps))
+        return y, MixerState(torch.cat([state.rows, xbc.to(state.rows.dtype)], 1)[:, 1:], ssm)
+
     def forward(self, u: Tensor) -> Tensor:
         """[B, L, D] -> [B, L, D]."""
         inner, n = self.d_inner, self.d_state
-        z, xbc, dt = self.in_proj(u).split([inner, inner + 2 * n, self.num_heads], dim=-1)
-        f = torch.promote_types(xbc.dtype, torch.float32)
-        dt = F.softplus(dt.to(f) + self.dt_bias.to(f))
+        z, xbc, dt = self._projected(u)
         x, b, c = causal_conv_silu(xbc, self.conv1d.weight, self.conv1d.bias).split([inner, n, n], dim=-1)
         y: Any = ssd(
             x.unflatten(-1, (self.num_heads, self.headdim)),
             dt,
-            -torch.exp(self.A_log.to(f)),
+            -torch.exp(self.A_log.to(dt.dtype)),
             b,
             c,
             self.D,
