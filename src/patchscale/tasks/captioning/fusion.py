@@ -97,7 +97,7 @@ class Bottleneck(nn.Module):
         if not self.widen.weight.is_meta:
             nn.init.normal_(self.widen.weight, std=0.001 if self.place is None else 0.5)
             if self.narrow is not None and self.place is not None:
-                nn.init.normal_(self.narrow.weight, std=3 * width**-0.5)  # images differ by more than the noise
+                nn.init.normal_(self.narrow.weight, std=1.5 * width**-0.5)  # images differ by more than the noise
                 nn.init.zeros_(self.narrow.bias)
                 nn.init.normal_(self.place, std=0.2)
 

@@ -1,0 +1,87 @@
+"""Questions of a JSONL file put to a real model with n vision tokens: likelihood of the answer, and what it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from patchscale.data.captions import read_line, words
+from patchscale.data.decode import open_image
+from patchscale.errors import InputError
+from patchscale.files import write_text
+from patchscale.tasks.captioning.real_models import ReducedVLM
+
+LONGEST = 32
+
+
+def prompt_inputs(processor: Any, image: Any, question: str, device: torch.device) -> dict[str, Tensor]:
+    """What a model reads of an image and a question; by the processor's chat template where it has one."""
+    if getattr(processor, "chat_template", None):
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    else:
+        text = f"{getattr(processor, 'image_token', '<image>')}\n{question}"
+    return {name: value.to(device) for name, value in processor(images=image, text=text, return_tensors="pt").items()}
+
+
+def score_questions(
+    model: ReducedVLM, processor: Any, questions: Path, counts: Sequence[int | None], out: Path, *, most: int = LONGEST
+) -> list[dict[str, Any]]:
+    """Asks every question at every n and writes a JSON line for each to `out`.
+
+    Args:
+        model: its `kept_tokens` is set to each of `counts`, and left as it was.
+        processor: the model's own, `AutoProcessor.from_pretrained(...)`.
+        questions: lines {"image": path beside the file, "question": text, "answer": text or list of texts}.
+        counts: numbers of vision tokens; None: all.
+        out: receives lines with vision_tokens, kind, question, answer, log_likelihood (nats, of the first answer),
+            words (its tokens), said and exact_match.
+        most: longest answer generated.
+
+    Raises:
+        InputError: a line that cannot be read, or an image that is missing.
+    """
+    device = next(model.model.parameters()).device
+    end = processor.tokenizer.eos_token_id
+    before, rows = model.kept_tokens, []
+    try:
+        for image, question, kind, answers in _lines(questions):
+            inputs = prompt_inputs(processor, image, question, device)
+            spelled = processor.tokenizer(" " + answers[0], add_special_tokens=False, return_tensors="pt")["input_ids"]
+            for count in counts:
+                model.kept_tokens = count
+                said = processor.tokenizer.decode(model.generate(inputs, most, end)[0], skip_special_tokens=True)
+                row = {
+                    "vision_tokens": count,
+                    "kind": kind,
+                    "question": question,
+                    "answer": list(answers),
+                    "log_likelihood": model.log_likelihood(inputs, spelled.to(device)).item(),
+                    "words": spelled.shape[1],
+                    "said": said.strip(),
+                    "exact_match": any(words(said) == words(answer) for answer in answers),
+                }
+                rows.append(row)
+    finally:
+        model.kept_tokens = before
+    write_text(out, "".join(json.dumps(row) + "\n" for row in rows))
+    return rows
+
+
+def _lines(file: Path) -> Iterator[tuple[Any, str, str, tuple[str, ...]]]:
+    try:
+        lines = file.read_text().splitlines()
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}; give a JSONL file of questions") from error
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            name, exchange = read_line(line, f"{file} line {number}")
+            path = file.parent / name
+            if not path.is_file():
+                raise InputError(f"{file} line {number}: no image at {path}")
+            yield open_image(path.read_bytes(), str(path)), exchange.question, exchange.kind, exchange.answers
