@@ -1,10 +1,12 @@
 """Runs of one trial by several processes: imports once, forks what torchrun would start.
 
-`python -m tests.training.processes FOLDER`, with FOLDER/runs.json: a list of {config, out, size, parallel, seconds}.
+`python -m tests.training.processes FOLDER`, with FOLDER/runs.json: a list of {config, out, size, parallel} and, to
+stop after a step, {stop}.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -54,15 +56,20 @@ def fork_processes(size: int, work) -> list[int]:
 def main() -> None:
     import torch
 
-    from patchscale.training import Keep, TrialConfig, train
+    from patchscale.training import Keep, Stopped, TrialConfig, train
 
     torch.set_num_threads(1)
     for run in json.loads((Path(sys.argv[1]) / "runs.json").read_text()):
 
         def work(run=run) -> None:
-            config = TrialConfig.model_validate(run["config"])
-            seconds = run.get("seconds", 1e9)
-            train(config, Path(run["out"]), parallel=run["parallel"], keep=Keep(last=True), checkpoint_seconds=seconds)
+            config, seen = TrialConfig.model_validate(run["config"]), []
+
+            def should_stop() -> bool:
+                return seen[-1] == run.get("stop")
+
+            options = {"parallel": run["parallel"], "keep": Keep(last=True), "should_stop": should_stop}
+            with contextlib.suppress(Stopped):
+                train(config, Path(run["out"]), report=lambda progress: seen.append(progress.step), **options)
 
         for child in fork_processes(run["size"], work):
             assert os.waitpid(child, 0)[1] == 0, run

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from patchscale.training import Keep, TrialConfig, read_metrics, train
+from patchscale.training import Keep, TrialConfig, make_task, read_metrics, train
 from tests.training.processes import ROOT, fork_processes
 from tests.training.trials import small_trial, without_time
 
@@ -155,6 +155,7 @@ def main() -> None:
     if arguments.live:
         live(arguments.live, arguments.parallel)
         return
+    make_task(heavy_trial()).build_model()  # imports what every forked life needs
     with tempfile.TemporaryDirectory() as base:
         for name in arguments.cases or CASES:
             size, parallel, torchrun = CASES[name]

@@ -67,7 +67,7 @@ class Replicated:
         self.whole = model if average is None else average
         self.loss: nn.Module = LossOf(task, model)
         if processes.size > 1:
-            self.loss = DistributedDataParallel(self.loss, broadcast_buffers=False, gradient_as_bucket_view=True)
+            self.loss = DistributedDataParallel(self.loss, gradient_as_bucket_view=True)
             self.loss.register_comm_hook(None, _sum)
 
     def summing(self, wanted: bool) -> AbstractContextManager:
