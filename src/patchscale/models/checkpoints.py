@@ -119,12 +119,19 @@ def load_resized(model: nn.Module, path: Path | str, *, old_grid: tuple[int, int
         InputError: unreadable file, no key in common, or a flip rule other than the model's.
     """
     state, config = read_checkpoint(path)
+    state = _encoder_of(state)
     if config is not None and "flip" in config and config["flip"] != getattr(model, "flip", config["flip"]):
         raise InputError(
             f"{path} was trained with flip={config['flip']!r}, the model has flip={getattr(model, 'flip', None)!r}; "
             f"build it with flip={config['flip']!r}"
         )
     return _fill(model, state, config, old_grid, path)
+
+
+def _encoder_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's weights alone where a file holds a larger model, whose encoder is then called `encoder`."""
+    own = {key.removeprefix("encoder."): value for key, value in state.items() if key.startswith("encoder.")}
+    return own or state
 
 
 def _fill(model, state, config, old_grid=None, path: Path | str = "the checkpoint") -> LoadReport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,47 @@ from patchscale import laws
 from patchscale.errors import InputError
 from patchscale.files import write_json, write_text
 from patchscale.studies.run_directory import RunDirectory
-from patchscale.studies.schema import Study
+from patchscale.studies.schema import Study, Trial
 from patchscale.training import read_metrics
+from patchscale.training.costs import cost_of
+
+_AT_SIZE = re.compile(r"(?P<score>\w+)_p(?P<size>\d+)")
 
 
 def result_table(run: RunDirectory, study: Study) -> pd.DataFrame:
-    """One row a finished trial, in grid order: study, axes, scores, costs, device and commit."""
+    """One row a finished trial, in grid order: study, axes, scores, costs, device and commit.
+
+    A trial that was measured at several patch sizes has a row for each.
+    """
     rows = []
     for trial in study.trials():
         result = run.result(trial.id)
         if result is not None:
             other_axes = {name: value for name, value in trial.axes.items() if name not in result}
-            rows.append({"study": study.name, **result, **other_axes})
+            rows += [{"study": study.name, **row, **other_axes} for row in at_each_patch_size(trial, result)]
     return pd.DataFrame(rows)
+
+
+def at_each_patch_size(trial: Trial, values: dict[str, Any]) -> list[dict[str, Any]]:
+    """A result row, or a line of metrics, once for each patch size p that has scores of its own (`test_loss_p<p>`).
+
+    Tokens and the FLOPs of an image are that size's; time and training FLOPs are those of the one training.
+    """
+    found = {match: value for name, value in values.items() if (match := _AT_SIZE.fullmatch(name))}
+    if not found:
+        return [values]
+    common = {name: value for name, value in values.items() if not _AT_SIZE.fullmatch(name)}
+    rows = []
+    for size in dict.fromkeys(int(match["size"]) for match in found):
+        scores = {match["score"]: value for match, value in found.items() if int(match["size"]) == size}
+        spec = trial.config.model.model_copy(update={"patch_size": size})
+        counted = {"tokens": spec.tokens}
+        if "flops_per_image" in values:
+            more = cost_of(spec, 0).flops_forward - cost_of(trial.config.model, 0).flops_forward
+            counted["flops_per_image"] = values["flops_per_image"] + more
+        own = {name: value for name, value in counted.items() if name in values}
+        rows.append({**common, **own, **scores, "patch_size": size})
+    return rows
 
 
 def learning_curves(run: RunDirectory, study: Study) -> pd.DataFrame:
@@ -34,7 +63,8 @@ def learning_curves(run: RunDirectory, study: Study) -> pd.DataFrame:
         if run.result(trial.id) is not None:
             place = {"trial": trial.id, "random_seed": trial.config.random_seed, **trial.axes}
             lines = read_metrics(run.trial_folder(trial.id) / "metrics.jsonl")
-            rows += [{**place, **line} for line in lines if line["kind"] == "test"]
+            tests = [line for line in lines if line["kind"] == "test"]
+            rows += [{**place, **row} for line in tests for row in at_each_patch_size(trial, line)]
     return pd.DataFrame(rows)
 
 

@@ -54,6 +54,7 @@ class Classification:
         self.classes = self.train_set.classes
         self.train_size, self.test_size = len(self.train_set), len(self.test_set)
         self.decodes = not self.train_set.in_memory
+        self.most_tokens = model.tokens
         self.mean, self.std = self.train_set.mean, self.train_set.std
 
     @staticmethod
@@ -123,7 +124,7 @@ class Classification:
 
     def _evaluation_batch(self) -> int:
         """Fewer images at a time when each has many tokens; without gradients, that needs less memory than training."""
-        return max(8, min(EVALUATION_BATCH, 65_536 // self.spec.tokens))
+        return max(8, min(EVALUATION_BATCH, 65_536 // self.most_tokens))
 
 
 def _scores(parts: Sequence[Measured]) -> dict[str, float]:

@@ -175,6 +175,8 @@ class Task(Protocol):
     A task whose model is more than the encoder with its linear head may also have
 
     - `head_cost(spec, classes, options)`, static: parameters and forward FLOPs of an image beyond the encoder;
+    - `encoder_tokens(spec, options)`, static: tokens that the encoder's blocks see of an image, where not all;
+    - `trained_specs(spec, options)`, static: the specs among which training batches are spread evenly, where several;
     - `illustrate(model, device, autocast, folder)`: writes pictures of some test samples when a trial is finished;
     - `predict(trained, paths, out, device)`, static: says what it sees in a user's own images, and draws it.
     """
@@ -238,6 +240,8 @@ TASKS = {
     "captioning": "patchscale.tasks.captioning:Captioning",
     "classification": "patchscale.tasks.classification:Classification",
     "detection": "patchscale.tasks.detection:Detection",
+    "flexible_classification": "patchscale.tasks.flexible:FlexibleClassification",
+    "masked": "patchscale.tasks.masked:Masked",
     "segmentation": "patchscale.tasks.segmentation:Segmentation",
 }
 """Every task by name; its class is imported when it is first asked for."""

@@ -27,11 +27,12 @@ def resize_patch_weight(weight: Tensor, new_patch: int) -> Tensor:
         new_patch: the new p.
 
     Returns:
-        [D, C, new_patch, new_patch], same dtype and device.
+        [D, C, new_patch, new_patch], same dtype and device; gradients pass through.
     """
     old_patch = weight.shape[-1]
     if old_patch == new_patch:
         return weight
-    matrix = _pseudo_inverse(old_patch, new_patch)
-    flat = weight.detach().double().cpu().flatten(2) @ matrix.T
-    return flat.reshape(*weight.shape[:2], new_patch, new_patch).to(weight)
+    exact = torch.float32 if weight.device.type == "mps" else torch.float64
+    matrix = _pseudo_inverse(old_patch, new_patch).to(weight.device, exact)
+    flat = weight.to(exact).flatten(2) @ matrix.T
+    return flat.reshape(*weight.shape[:2], new_patch, new_patch).to(weight.dtype)

@@ -13,12 +13,17 @@ from patchscale.training.trial import TrialConfig
 
 def cost_of_trial(config: TrialConfig, num_classes: int) -> Cost:
     """Parameters and FLOPs of a trial's model: the encoder and what the task puts on it."""
-    kind = task_class(config.task)
-    count = getattr(kind, "head_cost", None)
-    if count is None:
-        return cost_of(config.model, num_classes)
-    encoder = cost_of(config.model, 0)
-    params, flops = count(config.model, num_classes, kind.Options.model_validate(config.task_options))
+    kind, spec = task_class(config.task), config.model
+    options = kind.Options.model_validate(config.task_options)
+    if hasattr(kind, "trained_specs"):
+        costs = [cost_of(one, num_classes).flops_train for one in kind.trained_specs(spec, options)]
+        return dataclasses.replace(cost_of(spec, num_classes), flops_train=round(sum(costs) / len(costs)))
+    if not hasattr(kind, "head_cost"):
+        return cost_of(spec, num_classes)
+    params, flops = kind.head_cost(spec, num_classes, options)
+    if hasattr(kind, "encoder_tokens"):
+        spec = spec.model_copy(update={"reducer": "random", "kept_tokens": kind.encoder_tokens(spec, options)})
+    encoder = cost_of(spec, 0)
     return dataclasses.replace(
         encoder,
         num_classes=num_classes,
