@@ -240,7 +240,7 @@ def fresh(arguments: list[str], site: str | None = None) -> dict:
     env = {**os.environ, **({"PYTHONPATH": site} if site else {})}
     done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, env=env)
     if done.returncode:
-        raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
+        raise SystemExit(f"{' '.join(arguments)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout)
 
 
