@@ -128,6 +128,7 @@ def test_an_array_survives_requeue_signal_and_ctrl_c_and_gives_the_local_table(t
 
         wait_for("a trial in the middle", in_the_middle)
         hit.append(in_the_middle()[0])
+        # scancel sends its signal more than once, and complains if the job is on its way back into the queue by then.
         subprocess.run([*act, job(run, hit[-1])], check=False)
     for trial in hit:
         wait_for("the trial to stop", lambda trial=trial: run.state(trial) != "running")
