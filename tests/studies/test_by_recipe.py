@@ -10,6 +10,7 @@ import yaml
 
 from patchscale.cli import app
 from patchscale.errors import InputError
+from patchscale.studies import load_study
 from patchscale.studies.by_recipe import as_yaml, trial_by_recipe
 from patchscale.training import TrialConfig
 
@@ -79,3 +80,11 @@ def test_the_command_prints_the_published_one_and_every_value_as_json(capsys: py
 def test_mistakes_are_one_line(words: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         train(*words, "--dry-run")
+
+
+@pytest.mark.parametrize("preset", ["patchification", "quickstart", "flexible_patch"])
+def test_presets_at_paper_scale_train_by_deit_s_recipe(preset: str) -> None:
+    study = load_study(preset, scale="paper")
+    trial, _ = trial_by_recipe("deit", "deit_base_patch16", "imagenet-1k", None, [])
+    assert study.recipe == trial.recipe
+    assert study.data == trial.data
