@@ -10,11 +10,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from patchscale.errors import InputError
-from patchscale.models import create
+from patchscale.models import create, load_model
 from patchscale.tasks import ModelSpec, build_network, evaluate
 from patchscale.tokens import patchify
 from patchscale.training import TrialConfig, load_weights, make_task, train
 from patchscale.training.costs import cost_of_trial
+from patchscale.training.use import predict_images
 
 OPTIONS = {"mask_ratio": 0.75, "decoder_depth": 1, "decoder_dim": 32, "decoder_heads": 2}
 FAMILIES = pytest.mark.parametrize("name", ["deit_pico_patch16", "adventurer_pico_patch16"])
@@ -123,6 +124,9 @@ def test_pretrained_weights_start_a_classification_at_another_patch_size(name: s
     assert row["test_loss"] < 1.2
     weights = tmp_path / "masked" / "weights.safetensors"
     assert load_weights(weights).classes == ()
+    assert load_model(weights)[0](torch.zeros(1, 3, 16, 16)).shape == (1, 64)
+    with pytest.raises(InputError, match="masked autoencoder's, without classes"):
+        predict_images([], weights, tmp_path)
     model = masked_trial(name).model.model_dump() | {"patch_size": 8, "positions": "learned"}
     config = masked_trial(name, task="classification", task_options={}, model=model, init={"weights": str(weights)})
     train(config, tmp_path / "classified")

@@ -119,7 +119,6 @@ def load_resized(model: nn.Module, path: Path | str, *, old_grid: tuple[int, int
         InputError: unreadable file, no key in common, or a flip rule other than the model's.
     """
     state, config = read_checkpoint(path)
-    state = _encoder_of(state)
     if config is not None and "flip" in config and config["flip"] != getattr(model, "flip", config["flip"]):
         raise InputError(
             f"{path} was trained with flip={config['flip']!r}, the model has flip={getattr(model, 'flip', None)!r}; "
@@ -139,7 +138,7 @@ def _fill(model, state, config, old_grid=None, path: Path | str = "the checkpoin
         height, width = config["input_size"]
         finer, patch_size = config.get("sequence_extension", 1), config["patch_size"]
         old_grid = (height // patch_size * finer, width // patch_size * finer)
-    tensors, report = resize_state_dict(state, model, old_grid=old_grid)
+    tensors, report = resize_state_dict(_encoder_of(state), model, old_grid=old_grid)
     if not tensors:
         raise InputError(f"{path} has no weights for {type(model).__name__}: none of its {len(state)} keys fit")
     model.load_state_dict(tensors, strict=False)

@@ -205,6 +205,15 @@ class Masked:
         return {"test_loss": torch.cat([part.losses for part in parts])[order].double().mean().item()}
 
     @staticmethod
+    def predict(*_: Any) -> Any:
+        """See `training.use.predict_images`.
+
+        Raises:
+            InputError: always; an autoencoder has nothing to say of an image.
+        """
+        raise InputError("these weights are a masked autoencoder's, without classes; start a classification from them")
+
+    @staticmethod
     def encoder_tokens(spec: ModelSpec, options: Options) -> int:
         """Patches that the encoder's blocks see."""
         return visible_tokens(spec, options)
