@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from patchscale.errors import InputError
 from patchscale.tokens.reducers import build_reducer, pivoted_qr
+from patchscale.tokens.reducers.pivoted_qr import pivoted_gram
 from tests.tokens.images import patches
 
 
@@ -71,6 +72,17 @@ def test_span_and_order_are_those_of_scipys_pivoted_qr(real_data):
         assert outside(tokens[i], found.basis[i]) == pytest.approx(found.residual[i, -1].item(), rel=1e-9)
 
 
+@pytest.mark.parametrize("tolerance", [None, 0.02])
+def test_the_fast_form_chooses_as_the_plain_one(real_data, tolerance):
+    tokens = patches(real_data, 12)
+    valid = torch.arange(64).expand(12, 64) < torch.arange(41, 65, 2)[:, None]
+    tokens = tokens * valid[..., None]
+    plain, fast = pivoted_qr(tokens.double(), 30, tolerance, valid), pivoted_gram(tokens, 30, tolerance, valid)
+    assert torch.equal(plain.index, fast.index)
+    torch.testing.assert_close(plain.heights, fast.heights)
+    torch.testing.assert_close(plain.residual, fast.residual)
+
+
 def test_without_tolerance_exactly_k_even_of_equal_tokens():
     tokens = torch.ones(2, 10, 4)
     found = build_reducer("qr", dim=4, slots=6, window=10)(tokens, 6)
@@ -91,16 +103,21 @@ class TestWindows:
         found = build_reducer("qr", dim=12, slots=50, tolerance=0.05)(tokens, 50)
         for i, count in enumerate(found.counts.tolist()):
             assert count > 12
-            for first in range(0, 50, 12):
-                inside = (found.source[i] >= first) & (found.source[i] < first + 12)
-                assert outside(tokens[i, first : first + 12], found.tokens[i, inside]) <= 0.05 + 1e-9
+            for first in range(0, 50, 10):
+                inside = (found.source[i] >= first) & (found.source[i] < first + 10)
+                assert outside(tokens[i, first : first + 10], found.tokens[i, inside]) <= 0.05 + 1e-9
 
     def test_tokens_belong_to_their_own_window(self):
         tokens = torch.randn(2, 45, 12)
         found = build_reducer("qr", dim=12, slots=20)(tokens, 20)
         assert found.tokens.shape == (2, 20, 12)
-        window = found.source.gather(1, found.assignment) // 12
+        window = found.source.gather(1, found.assignment) // 12  # 45 = 3 x 12 + 9
         assert torch.equal(window, (torch.arange(45) // 12).expand(2, 45))
+
+    def test_windows_are_of_equal_size(self):
+        found = build_reducer("qr", dim=12, slots=13)(torch.randn(1, 13, 12), 7)
+        window = found.source.gather(1, found.assignment) // 7
+        assert torch.equal(window, (torch.arange(13) // 7)[None])
 
     def test_budget_goes_where_the_energy_is(self):
         tokens = 0.01 * torch.randn(1, 40, 10)

@@ -94,11 +94,12 @@ def _visionzip(shape: ModelShape, rows: int, reduction: TokenReduction) -> tuple
 
 
 def _qr(shape: ModelShape, rows: int, reduction: TokenReduction) -> tuple[int, int, int]:
-    """A step projects one direction out of n rows (4 n D) and orthogonalises it against those before (4 D each)."""
+    """Products of all rows of a window (2 n^2 D), a step's new column (2 n for each step before), the assignment."""
     dim, kept = shape.embed_dim, reduction.kept_tokens
-    window = min(reduction.window or dim, rows)
-    windows, steps = -(-rows // window), min(kept, window)
-    greedy = windows * (steps * 4 * window * dim + 2 * steps * (steps - 1) * dim)
+    windows = -(-rows // min(reduction.window or dim, rows))
+    window = reduction.window or -(-rows // windows)
+    steps = min(kept, window)
+    greedy = windows * (2 * window * window * dim + window * steps * (steps - 1))
     return 0, 0, greedy + 2 * rows * kept * dim
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from patchscale.errors import InputError
 from patchscale.laws.interaction import interaction_test
 from patchscale.laws.minimum_tokens import minimum_tokens
-from patchscale.laws.table import need_columns
+from patchscale.laws.table import need_columns, numbers
 
 ABSOLUTE = (0.02, 0.05, 0.1)
 RELATIVE = (0.01, 0.02, 0.05)
@@ -51,19 +51,19 @@ def kept_tokens(
     need_columns(
         table, ["model", "reducer", "kept_tokens", "random_seed", "params_without_positions", "flops_per_image"]
     )
-    full = table[table["reducer"] == FULL]
+    full = _of(table, FULL)
     if lacking := set(table["model"]) - set(full["model"]):
         raise InputError(f"no trial of {', '.join(sorted(lacking))} keeps all tokens (reducer none); run one")
-    sizes = full.groupby("model")["params_without_positions"].first()
+    sizes = dict(zip(full["model"], full["params_without_positions"], strict=True))
     found: dict[str, Any] = {"y": y, "minimum_tokens": [], "interaction": [], "notes": []}
-    for reducer in [name for name in pd.unique(table["reducer"]) if name != FULL]:
+    for reducer in _reducers(table):
         part = with_full(table, reducer)
         for tolerance, is_relative in [*((t, False) for t in absolute), *((t, True) for t in relative)]:
             rows = minimum_tokens(
                 part, tolerance, "model", "kept_tokens", y, relative=is_relative, lower_is_better=lower_is_better
             )
             found["minimum_tokens"] += [{"reducer": reducer, "relative": is_relative, **row} for row in rows]
-        sized = part.assign(model_params=part["model"].map(sizes))
+        sized = part.assign(model_params=[sizes[model] for model in part["model"]])
         try:
             tested = interaction_test(sized, ("model_params", "kept_tokens"), y, starts=128)
             found["interaction"].append({"reducer": reducer, **tested})
@@ -75,9 +75,18 @@ def kept_tokens(
 
 def with_full(table: pd.DataFrame, reducer: str) -> pd.DataFrame:
     """The trials of one reducer and, as its largest K, those that keep all tokens, for seeds that have both."""
-    own, full = table[table["reducer"] == reducer], table[table["reducer"] == FULL]
-    pairs = own[["model", "random_seed"]].drop_duplicates()
-    return pd.concat([own, full.merge(pairs, on=["model", "random_seed"])], ignore_index=True)
+    own = _of(table, reducer)
+    pairs = own.loc[:, ["model", "random_seed"]].drop_duplicates()
+    return pd.concat([own, _of(table, FULL).merge(pairs, on=["model", "random_seed"])], ignore_index=True)
+
+
+def _of(table: pd.DataFrame, reducer: str) -> pd.DataFrame:
+    return table.loc[table["reducer"] == reducer, :]
+
+
+def _reducers(table: pd.DataFrame) -> list[str]:
+    """In order of appearance, those that reduce."""
+    return [name for name in dict.fromkeys(table["reducer"]) if name != FULL]
 
 
 def equal_flops(
@@ -93,10 +102,10 @@ def equal_flops(
     """
     found = []
     for model, part in table.groupby("model", sort=False):
-        full = part[part["reducer"] == FULL]["flops_per_image"].iloc[0]
+        full = numbers(_of(part, FULL), "flops_per_image")[0]
         for share in shares:
             values = {}
-            for reducer in [name for name in pd.unique(part["reducer"]) if name != FULL]:
+            for reducer in _reducers(part):
                 curves = with_full(part, reducer).groupby("random_seed")
                 at = [_at(curve, share * full, y) for _, curve in curves]
                 known = [value for value in at if value is not None]
@@ -111,7 +120,7 @@ def equal_flops(
 
 def _at(curve: pd.DataFrame, flops: float, y: str) -> float | None:
     curve = curve.sort_values("flops_per_image")
-    costs = curve["flops_per_image"].to_numpy(dtype=float)
+    costs = numbers(curve, "flops_per_image")
     if not costs[0] <= flops <= costs[-1]:
         return None
-    return float(np.interp(np.log(flops), np.log(costs), curve[y].to_numpy(dtype=float)))
+    return float(np.interp(np.log(flops), np.log(costs), numbers(curve, y, positive=False)))

@@ -52,11 +52,15 @@ def _reduction(spec: ModelSpec) -> TokenReduction | None:
     if not arguments:
         return None
     options = arguments.get("reducer_options", {})
-    own = {name: options[name] for name in ("before", "class_token", "window") if name in options}
+    own: dict[str, Any] = {name: options[name] for name in ("before", "class_token", "window") if name in options}
     if spec.name.startswith("lct_vit_"):
-        own = {"class_token": "routed"}
-    experts = {"own_experts": True} if options.get("experts") == "own" else {}
-    return TokenReduction(arguments.get("reducer", "filtering_released"), arguments["kept_tokens"], **own, **experts)
+        own["class_token"] = "routed"
+    return TokenReduction(
+        reducer=arguments.get("reducer", "filtering_released"),
+        kept_tokens=arguments["kept_tokens"],
+        own_experts=options.get("experts") == "own",
+        **own,
+    )
 
 
 def with_options(shape: ModelShape, options: dict[str, Any]) -> ModelShape:

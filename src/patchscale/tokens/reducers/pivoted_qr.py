@@ -23,13 +23,14 @@ class Pivots(NamedTuple):
         index: int64 [B, m], the rows in the order of their choice.
         heights: [B, m], squared length of the chosen row's residual, never rising; -1 where the tolerance was reached.
         residual: [B, m + 1], share of the energy |X|_F^2 outside the span after 0, 1, ..., m steps.
-        basis: [B, m, D], orthonormal rows that span the choice; zero where the tolerance was reached.
+        basis: [B, m, D], orthonormal rows that span the choice; zero where the tolerance was reached. None of
+            `pivoted_gram`.
     """
 
     index: Tensor
     heights: Tensor
     residual: Tensor
-    basis: Tensor
+    basis: Tensor | None
 
     @property
     def counts(self) -> Tensor:
@@ -83,6 +84,46 @@ def pivoted_qr(rows: Tensor, most: int, tolerance: float | None = None, valid: T
     return Pivots(index[:, :taken], heights[:, :taken], shares[:, : taken + 1], basis[:, :taken])
 
 
+@torch.no_grad()
+def pivoted_gram(rows: Tensor, most: int, tolerance: float | None = None, valid: Tensor | None = None) -> Pivots:
+    """The choice of `pivoted_qr`, made by pivoted Cholesky on the products X X^T in float64: n instead of D a step.
+
+    For float32 tokens nothing is lost, because residuals are exact to 1e-15 of the energy.
+
+    Args:
+        rows, most, tolerance, valid: as for `pivoted_qr`.
+    """
+    batch, count, _ = rows.shape
+    x = rows.double()
+    gram = x @ x.transpose(1, 2)
+    left = gram.diagonal(dim1=1, dim2=2).clone()
+    energy = left.sum(1)
+    steps = min(most, count)
+    factor = x.new_zeros(batch, steps, count)
+    index = torch.zeros(batch, steps, dtype=torch.int64, device=rows.device)
+    heights, shares = x.new_full((batch, steps), -1.0), x.new_zeros(batch, steps + 1)
+    shares[:, 0] = (energy > 0).to(x.dtype)
+    shut = torch.zeros(batch, count, dtype=torch.bool, device=rows.device) if valid is None else ~valid
+    taken = 0
+    for step in range(steps):
+        open_ = ~shut.all(1) if tolerance is None else (left.sum(1) > tolerance * energy) & ~shut.all(1)
+        if not open_.any():
+            break
+        height, pick = left.masked_fill(shut, -1.0).max(1)
+        before = factor[:, :step]
+        own = before.gather(2, pick[:, None, None].expand(-1, step, 1)).transpose(1, 2)
+        column = rows_at(gram, pick[:, None]) - own @ before
+        column = column[:, 0] * (open_ / height.clamp_min(torch.finfo(x.dtype).tiny).sqrt())[:, None]
+        factor[:, step] = column
+        index[:, step] = pick
+        heights[:, step] = torch.where(open_, height, -1.0)
+        left = (left - column.square()).clamp_min(0.0)
+        shut.scatter_(1, pick[:, None], shut.gather(1, pick[:, None]) | open_[:, None])
+        shares[:, step + 1] = left.sum(1) / energy.clamp_min(torch.finfo(x.dtype).tiny)
+        taken = step + 1
+    return Pivots(index[:, :taken], heights[:, :taken], shares[:, : taken + 1], None)
+
+
 class PivotedQR(Reducer):
     """Keeps the tokens that span the others: `keep` of them, or as few as `tolerance` needs, per image.
 
@@ -90,9 +131,12 @@ class PivotedQR(Reducer):
     numbers: the batch is padded and masked. Where tokens outnumber the width, windows of consecutive tokens each get
     their own basis, and `keep` rows go to the largest pivots of all windows.
 
+    Float64 tokens are chosen by `pivoted_qr`, others by the faster `pivoted_gram`.
+
     Args:
         tolerance: share of each window's energy that may stay outside the span; None keeps exactly `keep`.
-        window: tokens of a window; None: all tokens, or as many as the width where tokens outnumber it.
+        window: tokens of a window; None: all tokens, or where these outnumber the width, the fewest equal windows that
+            do not.
     """
 
     def __init__(self, tolerance: float | None = None, window: int | None = None) -> None:
@@ -110,7 +154,7 @@ class PivotedQR(Reducer):
         _, count, dim = tokens.shape
         fixed = tokens.detach()
         fixed = fixed if fixed.dtype == torch.float64 else fixed.float()
-        window = min(self.window or max(dim, 1), count)
+        window = min(self.window or -(-count // -(-count // dim)), count)
         index, heights = self._windows(fixed, min(keep, count), window)
         best = heights.topk(min(keep, heights.shape[1]), dim=1)
         real = best.values >= 0
@@ -135,7 +179,8 @@ class PivotedQR(Reducer):
         if short:
             place = torch.arange(number * window, device=rows.device)
             valid = (place < count).view(number, window).repeat(batch, 1)
-        found = pivoted_qr(padded, keep, self.tolerance, valid)
+        choose = pivoted_qr if rows.dtype == torch.float64 else pivoted_gram
+        found = choose(padded, keep, self.tolerance, valid)
         start = (torch.arange(number, device=rows.device) * window).repeat(batch)
         if not found.index.shape[1]:  # no energy anywhere: the first token stands for all
             return start.view(batch, number), rows.new_full((batch, number), -1.0)
