@@ -17,7 +17,7 @@ import torch
 from patchscale.files import write_bytes, write_json, write_text
 from patchscale.training import loop
 from patchscale.training.init import Init
-from patchscale.training.loop import CHECKPOINT_SECONDS, Keep, Progress
+from patchscale.training.loop import CHECKPOINT_SECONDS, NOTHING, Keep, Progress
 from patchscale.training.machine import default_device
 from patchscale.training.metrics import read_metrics
 from patchscale.training.outcome import writing
@@ -25,7 +25,6 @@ from patchscale.training.placement import Parallel
 from patchscale.training.processes import Processes, join
 from patchscale.training.trial import TrialConfig
 
-LAST_ONLY = Keep()
 SUMMED = ("steps", "samples_seen", "train_flops", "seconds")
 COUNTED_ON = {"step": "steps", "samples": "samples_seen", "train_flops": "train_flops", "seconds": "seconds"}
 """Fields of a metrics line, and the columns of the rows before it that they are counted on from."""
@@ -39,7 +38,7 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     device: torch.device | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
-    keep: Keep = LAST_ONLY,
+    keep: Keep = NOTHING,
     parallel: Parallel = "ddp",
     commit: str = "",
 ) -> dict[str, Any]:
