@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := OMP_NUM_THREADS=1 $(BIN)
 
-.PHONY: demo test test-slow test-browser test-slurm lint bench clean
+.PHONY: demo test test-slow torture test-browser test-slurm lint bench clean
 
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -18,6 +18,10 @@ test: .venv/installed
 
 test-slow: .venv/installed
 	$(RUN)/pytest -q -m slow
+
+# Kills runs of one and of two processes at random instants and compares every bit with runs that were left alone.
+torture: .venv/installed
+	$(RUN)/python -m tests.training.torture
 
 test-browser: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[browser]"

@@ -21,9 +21,16 @@ def write_text(file: Path) -> None:
     file.write_text("this is not an image\n" * 20)
 
 
-@pytest.mark.parametrize("damage", [truncate, write_text, Path.unlink])
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (truncate, r"cannot read the image .*train/1/5\.jpg"),
+        (write_text, r"cannot read the image .*train/1/5\.jpg: not an image"),
+        (Path.unlink, r"now holds 29 training samples, not the 30"),
+    ],
+)
 def test_an_image_that_goes_bad_is_named_and_the_trial_goes_on_with_a_good_one(
-    config: TrialConfig, images: Path, tmp_path: Path, damage
+    config: TrialConfig, images: Path, tmp_path: Path, damage, reason: str
 ) -> None:
     train(config, tmp_path / "whole")
     steps = iter([False, False, True])
@@ -34,7 +41,7 @@ def test_an_image_that_goes_bad_is_named_and_the_trial_goes_on_with_a_good_one(
     shutil.copytree(images, tmp_path / "good")
     bad = images / "train" / "1" / "5.jpg"
     damage(bad)
-    with pytest.raises(InputError, match=r"train/1/5\.jpg") as refused:
+    with pytest.raises(InputError, match=reason) as refused:
         train(config, tmp_path / "trial")
     assert "\n" not in str(refused.value)
     assert checkpoint.read_bytes() == before

@@ -18,8 +18,8 @@ from patchscale.training.processes import Processes, divide
 from tests.training.processes import run_all
 from tests.training.trials import small_trial
 
-TOLERANCE = 2e-4
-"""Largest relative difference of a loss within 50 steps; what rounding in another order grows to."""
+TOLERANCE = 1e-5
+"""Largest relative difference of a loss within 50 steps; what rounding in another order may grow to; seen: 3e-7."""
 FORMS = {"one": (1, "ddp"), "ddp": (2, "ddp"), "fsdp": (2, "fsdp")}
 
 
@@ -110,7 +110,7 @@ def test_stochastic_depth_keeps_the_expectation() -> None:
     StochasticDepth(model).draw(3, 40_000, slice(None), torch.device("cpu"))
     assert isinstance(model[0], SampleDropPath)
     out = model(torch.ones(40_000, 1))
-    assert set(out.unique().tolist()) == {0.0, pytest.approx(4 / 3)}
+    assert out.unique().tolist() == pytest.approx([0.0, 4 / 3])
     assert out.mean().item() == pytest.approx(1.0, abs=0.02)
 
 

@@ -26,7 +26,7 @@ from patchscale.training import Keep, TrialConfig, make_task, read_metrics, trai
 from tests.training.processes import ROOT, fork_processes
 from tests.training.trials import small_trial, without_time
 
-STEPS = 75
+STEPS = 130
 PATIENCE_SECONDS = 300.0
 CASES = {
     "one": (1, "ddp", False),
@@ -99,7 +99,7 @@ def torment(
     for number in range(kills):
         life = Life(folder, size, parallel, torchrun)
         if number % 3:
-            _await_steps(folder, _step(folder) + chance.randint(1, 3))
+            _await_steps(folder, _step(folder) + chance.randint(1, 2))
             time.sleep(chance.uniform(0, 1.5 * pace))
         else:
             time.sleep(chance.uniform(0, 10 * pace))

@@ -133,7 +133,14 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with every tensor on `device`."""
-        return Batch(_moved(self.inputs, device), _moved(self.targets, device))
+        return self._changed(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> Batch:
+        """The same batch in page-locked memory, whose copies to a GPU do not wait."""
+        return self._changed(Tensor.pin_memory)
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return Batch(_changed(self.inputs, change), _changed(self.targets, change))
 
 
 class Trained(NamedTuple):
@@ -159,13 +166,13 @@ class Predicted(NamedTuple):
     """The same in short, for people."""
 
 
-def _moved(value: Any, device: torch.device) -> Any:
+def _changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
+        return change(value)
     if isinstance(value, list | tuple):
-        return type(value)(_moved(part, device) for part in value)
+        return type(value)(_changed(part, change) for part in value)
     if isinstance(value, dict):
-        return {key: _moved(part, device) for key, part in value.items()}
+        return {key: _changed(part, change) for key, part in value.items()}
     return value
 
 

@@ -179,6 +179,7 @@ class Trainer:
                     write_text(self.folder / "init.txt", "\n".join(self.learner.taken_over) + "\n")
             if self.checkpoint.exists():
                 tensors, state = read_checkpoint(self.checkpoint, self.config.trial_id)
+                self._check_data(state["data"])
                 self.learner.restore(tensors)
                 self.step, self.seconds = state["step"], state["seconds"]
                 self.peak_memory, self.window = state["peak_memory"], state["window"]
@@ -188,6 +189,18 @@ class Trainer:
         if len(set(steps)) > 1:
             with self.processes.together():
                 raise InputError(f"processes read {self.checkpoint} at steps {steps}; put it on a disk they share")
+
+    @property
+    def _data(self) -> dict[str, int]:
+        return {"training": self.task.train_size, "test": self.task.test_size}
+
+    def _check_data(self, before: dict[str, int]) -> None:
+        for kind, size in self._data.items():
+            if size != before[kind]:
+                raise InputError(
+                    f"{self.config.data.name} now holds {size} {kind} samples, not the {before[kind]} that this trial "
+                    f"began with; bring them back, or delete {self.checkpoint} to start the trial again"
+                )
 
     @contextlib.contextmanager
     def _writes(self) -> Iterator[bool]:
@@ -246,7 +259,13 @@ class Trainer:
                 )
 
     def _save(self) -> None:
-        state = {"step": self.step, "seconds": self.seconds, "peak_memory": self.peak_memory, "window": self.window}
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "peak_memory": self.peak_memory,
+            "window": self.window,
+            "data": self._data,
+        }
         tensors = self.learner.tensors()
         with self._writes() as writes:
             if writes:

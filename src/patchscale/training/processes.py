@@ -129,6 +129,7 @@ def join(device: torch.device) -> Iterator[Processes]:
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)
+        torch.backends.cudnn.allow_tf32 = False  # float32 means float32, as it does in torch's products by default
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1 or dist.is_initialized():
         yield Processes(rank() if size > 1 else 0, size)
