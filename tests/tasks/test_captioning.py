@@ -161,7 +161,7 @@ def test_glyphs_are_drawn_as_they_are_described():
                 assert int(part.argmax()) == palette[name]
                 checked += 1
     assert checked > 50
-    again = load_captions.__wrapped__(spec, "train", (24, 24))
+    again = load_captions(spec, "train", (24, 24))
     assert (again.pixels == found.pixels).all()
 
 
@@ -186,7 +186,8 @@ def test_contrastive_stage():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"protocol": "nested", "nested": [1, 4]}, "largest of nested"),
+        ({"protocol": "nested"}, "needs nested"),
+        ({"queries": 4}, "fewer than 5"),
         ({"nested": [1, 1]}, "different positive"),
         ({"question": "inside", "turns": 2}, "turns 1"),
         ({"kinds": {"dense": 0.0}}, "relative frequencies"),

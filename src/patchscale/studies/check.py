@@ -9,6 +9,7 @@ import torch
 
 from patchscale.data import known_sets
 from patchscale.data.boxes import BOX_SETS
+from patchscale.data.captions import CAPTION_SETS
 from patchscale.data.masks import MASK_SETS
 from patchscale.errors import InputError
 from patchscale.studies.schema import Study, Trial
@@ -62,7 +63,7 @@ def count_classes(trial: Trial) -> int | None:
     data = trial.config.data
     if data.name.startswith("hf:"):
         return None
-    sets = {"segmentation": MASK_SETS, "detection": BOX_SETS}
+    sets = {"captioning": CAPTION_SETS, "segmentation": MASK_SETS, "detection": BOX_SETS}
     known = sets.get(trial.config.task, {one.name: one for one in known_sets()})
     if data.name in known:
         return known[data.name].classes

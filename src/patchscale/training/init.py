@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 from torch import nn
@@ -22,6 +23,8 @@ class Init(BaseModel):
     """A safetensors file, such as a finished trial's weights.safetensors or what `patchscale convert` wrote."""
     sha256: str | None = None
     """Of the file; settled when a trial or study is prepared."""
+    part: Literal["encoder", "model"] = "encoder"
+    """What is taken over: the encoder, or the whole model with all that the task puts on it."""
 
     def settled(self) -> Init:
         """With the digest of the file as it is now.
@@ -39,6 +42,6 @@ class Init(BaseModel):
         return self.model_copy(update={"sha256": digest})
 
 
-def apply_init(encoder: nn.Module, init: Init) -> LoadReport:
-    """Fills `encoder`, its patch weight and positions moved to its own patch and input size; see `load_resized`."""
-    return load_resized(encoder, init.settled().weights)
+def apply_init(module: nn.Module, init: Init) -> LoadReport:
+    """Fills `module`, the encoder or the whole model; an encoder's patches and positions move to its sizes."""
+    return load_resized(module, init.settled().weights)

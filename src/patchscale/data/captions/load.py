@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,6 @@ CAPTION_SETS = {
 _SIDES: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("val", "test")}
 
 
-@lru_cache(maxsize=8)
 def load_captions(spec: DataSpec, split: Split = "train", input_size: tuple[int, int] = (32, 32)) -> CaptionSet:
     """The images of one split with their exchanges.
 

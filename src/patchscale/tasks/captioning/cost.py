@@ -5,12 +5,10 @@ Shape letters: V views, N image tokens of a view after the merge, Q question wor
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from patchscale.tasks.captioning.decoder import decoder_cost
-from patchscale.tasks.captioning.model import VisionLanguageModel
+from patchscale.tasks.captioning.model import VisionLanguageModel, image_rows, views
 from patchscale.tasks.captioning.options import Options
 from patchscale.tasks.task import ModelSpec
 
@@ -29,23 +27,11 @@ def head_cost(spec: ModelSpec, classes: int, options: Options) -> tuple[int, int
     return own, sum(forward_flops(spec, classes, options, model.encoder.num_features, model.language.width).values())
 
 
-def image_rows(spec: ModelSpec, options: Options) -> int:
-    """Rows of the image in the fusion, V N."""
-    rows, columns = (side // spec.patch_size for side in spec.input_size)
-    tokens = math.ceil(rows / 2) * math.ceil(columns / 2) + 1 if options.merge else rows * columns
-    return views(options) * tokens
-
-
-def views(options: Options) -> int:
-    """V: the whole image and its parts."""
-    return 1 if options.views is None else 1 + options.views[0] * options.views[1]
-
-
 def forward_flops(
     spec: ModelSpec, classes: int, options: Options, image_width: int, language_width: int, words: int = WORDS
 ) -> dict[str, int]:
     """FLOPs of one image's forward pass by part: merge, fusion, bottleneck, language."""
-    count, rows = options.vision_tokens, image_rows(spec, options)
+    count, rows = options.counts[-1], image_rows(spec, options)
     width = options.fusion_width
     inside = words if options.question == "inside" else 0
     merged = rows - views(options) if options.merge else 0

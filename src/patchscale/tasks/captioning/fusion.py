@@ -40,17 +40,23 @@ class Fusion(nn.Module):
         width: of the decoder.
         depth: of the decoder.
         heads: of the decoder.
+        places: learned rows to add to so many image rows; 0: none.
     """
 
-    def __init__(self, image_width: int, words: int, queries: int, width: int, depth: int, heads: int) -> None:
+    def __init__(
+        self, image_width: int, words: int, queries: int, width: int, depth: int, heads: int, places: int = 0
+    ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(image_width)
         self.enter = nn.Linear(image_width, width, bias=False)
         self.words = nn.Embedding(words, width)
         self.queries = nn.Parameter(torch.zeros(queries, width))
         self.decoder = Decoder(width, depth, heads)
+        self.places = nn.Parameter(torch.zeros(places, width)) if places else None
         if not self.queries.is_meta:
-            nn.init.normal_(self.queries, std=0.1)  # what a query has read outweighs what it is
+            nn.init.normal_(self.queries, std=0.2)  # what a query has read outweighs what it is
+            if self.places is not None:
+                nn.init.normal_(self.places, std=0.7)
             nn.init.normal_(self.words.weight)
 
     def forward(self, image: Tensor, question: Tensor | None, count: int) -> Tensor:
@@ -62,7 +68,8 @@ class Fusion(nn.Module):
             count: n.
         """
         batch = len(image)
-        parts = [self.enter(self.norm(image))]
+        rows = self.enter(self.norm(image))
+        parts = [rows if self.places is None else rows + self.places]
         if question is not None:
             parts.append(self.words(question.clamp_min(0)))
         rows = torch.cat([*parts, self.queries[:count].expand(batch, -1, -1)], dim=1)
@@ -99,7 +106,7 @@ class Bottleneck(nn.Module):
             if self.narrow is not None and self.place is not None:
                 nn.init.normal_(self.narrow.weight, std=1.5 * width**-0.5)  # images differ by more than the noise
                 nn.init.zeros_(self.narrow.bias)
-                nn.init.normal_(self.place, std=0.2)
+                nn.init.normal_(self.place, std=0.7)
 
     def forward(self, fused: Tensor, noise: Tensor | None = None) -> Tensor:
         """[B, n, D] -> [B, n, out]; `noise` [B, n, b] is added to the numbers."""

@@ -5,6 +5,7 @@ Shape letters: B batch, V views, N image tokens of a view, Q question words, T w
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -16,6 +17,18 @@ from patchscale.tasks.captioning.fusion import Bottleneck, Fusion, Merge
 from patchscale.tasks.captioning.language import HubLanguage, SmallLanguage
 from patchscale.tasks.captioning.options import Options
 from patchscale.tasks.task import ModelSpec
+
+
+def views(options: Options) -> int:
+    """V: the whole image and its parts."""
+    return 1 if options.views is None else 1 + options.views[0] * options.views[1]
+
+
+def image_rows(spec: ModelSpec, options: Options) -> int:
+    """Rows of the image in the fusion, V N."""
+    rows, columns = (side // spec.patch_size for side in spec.input_size)
+    tokens = math.ceil(rows / 2) * math.ceil(columns / 2) + 1 if options.merge else rows * columns
+    return views(options) * tokens
 
 
 class VisionLanguageModel(nn.Module):
@@ -42,10 +55,11 @@ class VisionLanguageModel(nn.Module):
             drop_path=spec.drop_path,
             **spec.options,
         )
-        width, most = self.encoder.num_features, options.vision_tokens
+        width, most = self.encoder.num_features, options.queries or options.counts[-1]
         self.merge = Merge(width) if options.merge else None
         fusion = (options.fusion_width, options.fusion_depth, options.fusion_heads)
-        self.fusion = Fusion(width, words, most, *fusion)
+        places = image_rows(spec, options) if options.fusion_places else 0
+        self.fusion = Fusion(width, words, most, *fusion, places)
         self.language: Any = (
             SmallLanguage(
                 words,

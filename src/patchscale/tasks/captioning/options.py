@@ -13,11 +13,13 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     vision_tokens: int = Field(default=16, ge=1)
-    """n: rows that the language model sees of an image; under protocol `nested`, the most that it ever sees."""
+    """n: rows that the language model sees of an image; protocol `nested` goes by its own list."""
     protocol: Literal["one_each", "nested"] = "one_each"
     """One model for each n, or one model for every n of `nested`."""
     nested: tuple[int, ...] = ()
     """Under that protocol: the n of which each training batch draws one, and that are measured."""
+    queries: int | None = Field(default=None, ge=1)
+    """Learned queries, of which the first n are used; n by default. Equal numbers let a trial start from another's."""
     question: Literal["inside", "outside"] = "outside"
     """Whether the fusion sees the question (published as vqq) or the image alone (vq); the language model always does.
     """
@@ -29,6 +31,8 @@ class Options(BaseModel):
     fusion_width: int = Field(default=64, ge=4)
     fusion_depth: int = Field(default=2, ge=1)
     fusion_heads: int = Field(default=4, ge=1)
+    fusion_places: bool = True
+    """Learned rows added to the image's, so that queries find their places; without, the encoder's positions alone."""
     merge: bool = False
     """Halve the encoder's grid by a convolution and end every view with a learned row, as published."""
     views: tuple[int, int] | None = None
@@ -56,8 +60,10 @@ class Options(BaseModel):
 
     @model_validator(mode="after")
     def _fit(self) -> Options:
-        if self.protocol == "nested" and max(self.nested, default=0) != self.vision_tokens:
-            raise ValueError(f"the largest of nested {list(self.nested)} must be vision_tokens, {self.vision_tokens}")
+        if self.protocol == "nested" and not self.nested:
+            raise ValueError("protocol nested needs nested, the numbers of vision tokens, such as [1, 2, 4, 8]")
+        if self.queries is not None and self.queries < self.counts[-1]:
+            raise ValueError(f"queries {self.queries} are fewer than {self.counts[-1]} vision tokens; raise them")
         if min(self.nested, default=1) < 1 or len(set(self.nested)) < len(self.nested):
             raise ValueError(f"nested {list(self.nested)} must be different positive numbers")
         if self.question == "inside" and self.turns > 1:

@@ -125,7 +125,7 @@ class Captioning:
         count = counts[int(torch.randint(len(counts), (), generator=generator))]
         noise = None
         if channels is not None and self.options.noise:
-            noise = torch.randn(len(indices), self.options.vision_tokens, channels, generator=generator)
+            noise = torch.randn(len(indices), counts[-1], channels, generator=generator)
             noise = self.options.noise * noise[rows, :count]
         images = self.regularisation.augment(self.train_set.read(indices[rows]), Draws(generator, len(indices), rows))
         places = range(len(indices))[rows]
@@ -152,9 +152,7 @@ class Captioning:
         parts = [
             self._measure_some(model, device, autocast, chosen.tolist()) for chosen in indices.split(EVALUATION_BATCH)
         ]
-        joined = [torch.cat([part[field] for part in parts], dim=-1) for field in range(1, 5)]
-        said = {place: texts for part in parts for place, texts in part.said.items()}
-        return Measured(torch.cat([part.items for part in parts]), *joined, said=said)
+        return _joined(parts)
 
     def scores(self, parts: Sequence[Any]) -> dict[str, float]:
         """`test_loss` (nats per answer word), `token_accuracy` and `exact_match`, each also by kind of question.
@@ -170,12 +168,9 @@ class Captioning:
 
     def scores_by_count(self, parts: Sequence[Measured]) -> dict[int, dict[str, float]]:
         """The scores at every evaluated n."""
-        items = torch.cat([part.items for part in parts])
+        items, words, losses, hits, exact, said = _joined(parts)
         order = torch.tensor(np.lexsort(items.flip(1).T.numpy()))
-        words, losses, hits, exact = (
-            torch.cat([part[field] for part in parts], dim=-1)[..., order] for field in range(1, 5)
-        )
-        said = {place: texts for part in parts for place, texts in part.said.items()}
+        words, losses, hits, exact = (part[..., order] for part in (words, losses, hits, exact))
         kinds = [self.test_set.exchanges[image][number].kind for image, number, _ in items[order].tolist()]
         found = {}
         for row, count in enumerate(self.options.counts):
@@ -200,7 +195,7 @@ class Captioning:
             inputs = normalise(self.test_set.read(chosen).to(device), self.mean, self.std)
             moved = Spelled(*(part.to(device) for part in text))
             with autocast():
-                parts.append(matched(model, inputs, moved, self.options.vision_tokens, chosen))
+                parts.append(matched(model, inputs, moved, self.options.counts[-1], chosen))
         return Matched(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
     def _measure_some(self, model: nn.Module, device: torch.device, autocast: Autocast, images: list[int]) -> Measured:
@@ -279,6 +274,18 @@ class Captioning:
         height, width = self.spec.input_size
         rows, columns = self.options.views or (1, 1)
         return load_captions(self.data, split, (rows * height, columns * width))
+
+
+def _joined(parts: Sequence[Measured]) -> Measured:
+    """All answers in one record."""
+    return Measured(
+        torch.cat([part.items for part in parts]),
+        torch.cat([part.words for part in parts]),
+        torch.cat([part.losses for part in parts], dim=1),
+        torch.cat([part.hits for part in parts], dim=1),
+        torch.cat([part.exact for part in parts], dim=1),
+        {place: texts for part in parts for place, texts in part.said.items()},
+    )
 
 
 def _losses(logits: Tensor, text: Spelled) -> Tensor:
