@@ -64,7 +64,8 @@ class Learner:
             self.model = task.build_model()
             self.taken_over: list[str] = []
             if config.init is not None:
-                self.taken_over = [config.init.weights, *apply_init(task.encoder(self.model), config.init).lines()]
+                part = self.model if config.init.part == "model" else task.encoder(self.model)
+                self.taken_over = [config.init.weights, *apply_init(part, config.init).lines()]
             self.depth = StochasticDepth(self.model)
             self.model.to(device)
             self.average = build_average(self.model, recipe)
