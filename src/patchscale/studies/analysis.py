@@ -14,46 +14,63 @@ from patchscale.errors import InputError
 from patchscale.files import write_json, write_text
 from patchscale.studies.run_directory import RunDirectory
 from patchscale.studies.schema import Study, Trial
-from patchscale.training import read_metrics
-from patchscale.training.costs import cost_of
+from patchscale.training import TrialConfig, read_metrics
+from patchscale.training.costs import cost_of, cost_of_trial
 
-_AT_SIZE = re.compile(r"(?P<score>\w+)_p(?P<size>\d+)")
+_AT = re.compile(r"(?P<score>\w+)_(?P<letter>[pn])(?P<value>\d+)")
+MEASURED_AXES = {"p": "patch_size", "n": "task.vision_tokens"}
+"""Axes along which one model is measured at several values, by the letter in the names of such scores."""
 
 
 def result_table(run: RunDirectory, study: Study) -> pd.DataFrame:
     """One row a finished trial, in grid order: study, axes, scores, costs, device and commit.
 
-    A trial that was measured at several patch sizes has a row for each.
+    A trial that was measured at several patch sizes or numbers of vision tokens has a row for each.
     """
     rows = []
     for trial in study.trials():
         result = run.result(trial.id)
         if result is not None:
-            other_axes = {name: value for name, value in trial.axes.items() if name not in result}
-            rows += [{"study": study.name, **row, **other_axes} for row in at_each_patch_size(trial, result)]
+            for row in at_each_value(trial, result):
+                other_axes = {name: value for name, value in trial.axes.items() if name not in row}
+                rows.append({"study": study.name, **row, **other_axes})
     return pd.DataFrame(rows)
 
 
-def at_each_patch_size(trial: Trial, values: dict[str, Any]) -> list[dict[str, Any]]:
-    """A result row, or a line of metrics, once for each patch size p that has scores of its own (`test_loss_p<p>`).
+def at_each_value(trial: Trial, values: dict[str, Any]) -> list[dict[str, Any]]:
+    """A result row, or a line of metrics, once for each value with scores of its own (`test_loss_p<p>`, `..._n<n>`).
 
-    Tokens and the FLOPs of an image are that size's; time and training FLOPs are those of the one training.
+    Tokens and the FLOPs of an image are those of the value; time and training FLOPs are those of the one training.
     """
-    found = {match: value for name, value in values.items() if (match := _AT_SIZE.fullmatch(name))}
+    found = {match: value for name, value in values.items() if (match := _AT.fullmatch(name))}
     if not found:
         return [values]
-    common = {name: value for name, value in values.items() if not _AT_SIZE.fullmatch(name)}
+    common = {name: value for name, value in values.items() if not _AT.fullmatch(name)}
     rows = []
-    for size in dict.fromkeys(int(match["size"]) for match in found):
-        scores = {match["score"]: value for match, value in found.items() if int(match["size"]) == size}
-        spec = trial.config.model.model_copy(update={"patch_size": size})
-        counted = {"tokens": spec.tokens}
+    for letter, value in dict.fromkeys((match["letter"], int(match["value"])) for match in found):
+        scores = {m["score"]: v for m, v in found.items() if (m["letter"], int(m["value"])) == (letter, value)}
+        config = _config_at(trial.config, letter, value)
+        counted = {"tokens": config.model.tokens}
         if "flops_per_image" in values:
-            more = cost_of(spec, 0).flops_forward - cost_of(trial.config.model, 0).flops_forward
-            counted["flops_per_image"] = values["flops_per_image"] + more
-        own = {name: value for name, value in counted.items() if name in values}
-        rows.append({**common, **own, **scores, "patch_size": size})
+            counted["flops_per_image"] = values["flops_per_image"] + _flops(config) - _flops(trial.config)
+        own = {name: count for name, count in counted.items() if name in values}
+        rows.append({**common, **own, **scores, MEASURED_AXES[letter]: value})
     return rows
+
+
+def _config_at(config: TrialConfig, letter: str, value: int) -> TrialConfig:
+    """The trial that has one value only."""
+    if letter == "p":
+        return config.model_copy(update={"model": config.model.model_copy(update={"patch_size": value})})
+    options = {**config.task_options, "protocol": "one_each", "vision_tokens": value}
+    return config.model_copy(update={"task_options": options})
+
+
+def _flops(config: TrialConfig) -> int:
+    """Forward FLOPs of an image, up to what does not depend on the value."""
+    if config.task == "captioning":
+        return cost_of_trial(config, 1).flops_forward
+    return cost_of(config.model, 0).flops_forward
 
 
 def learning_curves(run: RunDirectory, study: Study) -> pd.DataFrame:
@@ -64,7 +81,7 @@ def learning_curves(run: RunDirectory, study: Study) -> pd.DataFrame:
             place = {"trial": trial.id, "random_seed": trial.config.random_seed, **trial.axes}
             lines = read_metrics(run.trial_folder(trial.id) / "metrics.jsonl")
             tests = [line for line in lines if line["kind"] == "test"]
-            rows += [{**place, **row} for line in tests for row in at_each_patch_size(trial, line)]
+            rows += [{**place, **row} for line in tests for row in at_each_value(trial, line)]
     return pd.DataFrame(rows)
 
 

@@ -6,6 +6,8 @@ Shape letters: V views, N image tokens of a view after the merge, Q question wor
 from __future__ import annotations
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from patchscale.tasks.captioning.decoder import decoder_cost
 from patchscale.tasks.captioning.model import VisionLanguageModel, image_rows, views
@@ -21,10 +23,16 @@ def head_cost(spec: ModelSpec, classes: int, options: Options) -> tuple[int, int
 
     Further views of the image are counted by torch's counter, which leaves out the mixer of an Adventurer.
     """
-    with torch.device("meta"):
-        model = VisionLanguageModel(spec, classes, options)
+    with torch.device("meta"), torch.no_grad():
+        model = VisionLanguageModel(spec, classes, options).eval()
+        further = 0
+        if views(options) > 1:
+            with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+                model.encoder.forward_features(torch.empty(1, 3, *spec.input_size))
+            further = (views(options) - 1) * counter.get_total_flops()
     own = sum(part.numel() for part in model.parameters()) - sum(part.numel() for part in model.encoder.parameters())
-    return own, sum(forward_flops(spec, classes, options, model.encoder.num_features, model.language.width).values())
+    counted = forward_flops(spec, classes, options, model.encoder.num_features, model.language.width)
+    return own, further + sum(counted.values())
 
 
 def forward_flops(
@@ -44,5 +52,5 @@ def forward_flops(
         + decoder_cost(width, options.fusion_depth, 4 * width, rows + inside + count),
         "bottleneck": narrow,
         "language": decoder_cost(language_width, options.language_depth, hidden, count + words)
-        + 2 * (count + words) * language_width * classes,
+        + 2 * words * language_width * classes,
     }

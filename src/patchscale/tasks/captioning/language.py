@@ -65,8 +65,8 @@ class SmallLanguage(nn.Module):
         return self.decoder(rows, torch.cat([torch.arange(count, device=words.device), places]))
 
     def forward(self, vision: Tensor, words: Tensor) -> Tensor:
-        """Logits of the next word, [B, n + T, K]."""
-        return self.head(self.hidden(vision, words))
+        """Logits of the word after each of `words`, [B, T, K]."""
+        return self.head(self.hidden(vision, words)[:, vision.shape[1] :])
 
 
 class HubLanguage(nn.Module):
@@ -88,7 +88,8 @@ class HubLanguage(nn.Module):
 
     def forward(self, vision: Tensor, words: Tensor) -> Tensor:
         """See `SmallLanguage.forward`."""
-        return self.model(inputs_embeds=self._rows(vision, words), use_cache=False).logits
+        rows = self._rows(vision, words)
+        return self.model(inputs_embeds=rows, use_cache=False, logits_to_keep=words.shape[1]).logits
 
     def _rows(self, vision: Tensor, words: Tensor) -> Tensor:
         embedded = self.model.get_input_embeddings()(words)

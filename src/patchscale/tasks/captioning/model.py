@@ -114,7 +114,7 @@ class VisionLanguageModel(nn.Module):
         self, images: Tensor, question: Tensor | None, words: Tensor, count: int, noise: Tensor | None = None
     ) -> Tensor:
         """Logits [B, T, K] of the word after each of `words` int64 [B, T], having seen n = `count` vision tokens."""
-        return self.language(self.vision(images, question, count, noise), words)[:, count:]
+        return self.language(self.vision(images, question, count, noise), words)
 
     @torch.no_grad()
     def generate(self, vision: Tensor, question: Tensor, end: int, most: int) -> Tensor:

@@ -27,7 +27,8 @@ class Options(BaseModel):
     """Short questions asked of a training image, one after the other; captions stand alone, because they give the other
     answers away. A test asks one question."""
     kinds: dict[str, float] = {}
-    """How often each kind of question is drawn in training, relative to the others; all kinds evenly by default."""
+    """How often each kind of question is drawn in training, relative to the others; others are not tested either. All
+    kinds evenly by default."""
     fusion_width: int = Field(default=64, ge=4)
     fusion_depth: int = Field(default=2, ge=1)
     fusion_heads: int = Field(default=4, ge=1)

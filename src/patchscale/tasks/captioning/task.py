@@ -71,6 +71,9 @@ class Captioning:
         _refuse_unfit(regularisation)
         self.test_set = self._load("test")
         self.test_size = len(self.test_set)
+        there = {exchange.kind for image in self.test_set.exchanges for exchange in image}
+        if not any(map(self._is_asked, there)):
+            raise InputError(f"task_options.kinds {options.kinds} names none of {', '.join(sorted(there))}; name some")
         self.mean, self.std = self.test_set.mean, self.test_set.std
 
     @cached_property
@@ -204,6 +207,7 @@ class Captioning:
             (image, number, answer)
             for image in images
             for number, exchange in enumerate(self.test_set.exchanges[image])
+            if self._is_asked(exchange.kind)
             for answer in range(len(exchange.answers))
         ]
         turns = [[self._turn(self.test_set.exchanges[i][number], answer)] for i, number, answer in places]
@@ -220,7 +224,7 @@ class Captioning:
             else:
                 vision = model.vision(inputs, None, counts[-1])[owner]
             for count in counts:
-                logits = model.language(vision[:, :count], text.words)[:, count:].float()
+                logits = model.language(vision[:, :count], text.words).float()
                 losses.append(_losses(logits, text).double().cpu())
                 right = (logits.argmax(2) == text.following) & text.counted
                 exact.append((right.sum(1) == text.counted.sum(1)).cpu())
@@ -256,7 +260,9 @@ class Captioning:
         weights = np.array([self.options.kinds.get(kind, 0.0) if self.options.kinds else 1.0 for kind in kinds])
         weights = weights / [kinds.count(kind) for kind in kinds]
         if not weights.any():
-            raise InputError(f"task_options.kinds {self.options.kinds} names none of {sorted(set(kinds))}; name some")
+            raise InputError(
+                f"training image {image} has only questions of kinds {sorted(set(kinds))}; add one to kinds"
+            )
         bits = draw(seed, place, np.arange(len(kinds)))
         with np.errstate(divide="ignore"):
             late = -np.log1p(-unit(bits)) / weights
@@ -265,6 +271,10 @@ class Captioning:
         chosen = [first] if kinds[first] in ALONE else [first, *short[: self.options.turns - 1]]
         answers = below(draw(bits, 1), np.array([len(exchange.answers) for exchange in exchanges]))
         return [self._turn(exchanges[number], int(answers[number])) for number in chosen]
+
+    def _is_asked(self, kind: str) -> bool:
+        """Whether a kind of question is trained, and so tested."""
+        return not self.options.kinds or self.options.kinds.get(kind, 0.0) > 0
 
     def _turn(self, exchange: Exchange, answer: int) -> Turn:
         spelling = self.spelling
