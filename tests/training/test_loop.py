@@ -66,11 +66,10 @@ def test_evaluation_counts_every_sample_once() -> None:
 
 def test_accumulation_does_not_change_the_update(tmp_path: Path) -> None:
     plain = {"ema_decay": None, "steps": 4}
-    changes = {"model": small_trial().model.model_dump() | {"drop_path": 0.0}}
-    one = train(small_trial(recipe=plain, **changes), tmp_path / "one")
-    four = train(small_trial(recipe=plain | {"accumulation": 3}, **changes), tmp_path / "four")
-    assert one["test_loss"] == pytest.approx(four["test_loss"], rel=1e-4)
-    assert one["train_loss"] == pytest.approx(four["train_loss"], rel=1e-4)
+    one = train(small_trial(recipe=plain), tmp_path / "one")
+    three = train(small_trial(recipe=plain | {"accumulation": 3}), tmp_path / "three")
+    assert one["test_loss"] == pytest.approx(three["test_loss"], rel=1e-5)
+    assert one["train_loss"] == pytest.approx(three["train_loss"], rel=1e-5)
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path: Path) -> None:
@@ -115,7 +114,7 @@ def test_scores_do_not_depend_on_how_the_test_set_is_divided() -> None:
     order = torch.randperm(50, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         whole = task.measure(model, device, plain, torch.arange(50))
-    parts = [type(whole)(*(field[rows] for field in whole)) for rows in (order[:13], order[13:])]
+    parts = [type(whole)(*(field[rows] for field in whole[:3])) for rows in (order[:13], order[13:])]
     assert task.scores(parts) == task.scores([whole])
 
 

@@ -24,7 +24,7 @@ class Recipe(BaseModel):
     batch_size: int = Field(default=128, gt=0)
     """Samples of one update."""
     accumulation: int = Field(default=1, gt=0)
-    """Parts into which a batch is split to save memory; the update is that of the whole batch, drop path apart."""
+    """Parts into which a process's share of a batch is split to save memory; the update is that of the whole batch."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Peak of the schedule, as used (no hidden scaling)."""
     final_learning_rate: float = Field(default=1e-5, ge=0)
