@@ -93,7 +93,8 @@ class Learner:
     def batch(self, step: int) -> list[Batch]:
         """This process's parts of a step's batch; a pure function of the trial's random seed and the step."""
         indices, seed = self.sampler.batch(step), derive(self.config.random_seed, "batch", step)
-        return [self.task.batch(indices, seed, rows) for rows in self.own_rows]
+        parts = [self.task.batch(indices, seed, rows) for rows in self.own_rows]
+        return [part.pinned() for part in parts] if self.device.type == "cuda" else parts
 
     def update(self, step: int, parts: list[Batch]) -> float:
         """One optimiser update; returns the batch's mean loss, the same in every process.
