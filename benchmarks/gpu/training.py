@@ -4,7 +4,8 @@
     PYTHONPATH=src python benchmarks/gpu/training.py --tiny --out DIR      (dry run on a CPU)
 
 Per model, patch size and form (plain, recompute, compile): images/s, peak memory per image beyond weights and
-optimizer, MFU (training FLOPs by `patchscale.cost` over the measured product rate), time per token. Each step is forward, backward and AdamW. Table 6 of the paper stands beside what it gives.
+optimizer, MFU (training FLOPs by `patchscale.cost` over the measured product rate), time per token. Each step is
+forward, backward and AdamW. Table 6 of the paper stands beside what it gives.
 """
 
 from __future__ import annotations
