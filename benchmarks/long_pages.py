@@ -94,7 +94,7 @@ def train(folder: Path, pages: int, steps: int, model_name: str) -> None:
         model_name, input_size=(rows * PATCH, cols * PATCH), patch_size=PATCH, num_classes=0, positions="sincos"
     )
     head = nn.Linear(model.embed_dim, 1)
-    optimizer = torch.optim.AdamW([*model.parameters(), *head.parameters()], lr=1e-3)
+    optimizer = torch.optim.AdamW([*model.parameters(), *head.parameters()], lr=2e-4)
     print(f"{model_name} on {document.name}, {pages} pages: {rows * cols} tokens in one sequence")
     inputs = normalise(pixels[None], IMAGENET_MEAN, IMAGENET_STD)
     for step in range(steps):

@@ -25,7 +25,8 @@ def study(interaction: float, noise: float = 0.002) -> pd.DataFrame:
             rows.append(
                 {
                     "model": model, "reducer": reducer, "kept_tokens": kept, "random_seed": seed,
-                    "params_without_positions": params + (0 if reducer == "none" else 1e4 * kept), "flops_per_image": 1e3 * params * kept,
+                    "params_without_positions": params + (0 if reducer == "none" else 1e4 * kept),
+                    "flops_per_image": 1e3 * params * kept,
                     "test_loss": loss + noise * generator.normal(),
                 }
             )  # fmt: skip
