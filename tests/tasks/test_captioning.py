@@ -13,6 +13,7 @@ from patchscale.errors import InputError
 from patchscale.tasks import ModelSpec, Regularisation
 from patchscale.tasks.captioning import Captioning, Options
 from patchscale.tasks.captioning.contrastive import gram_loss, matching_loss, trimmed
+from patchscale.tasks.captioning.task import Asked
 
 SMALL = {"fusion_width": 16, "fusion_depth": 1, "fusion_heads": 2, "language_width": 16, "language_heads": 2}
 CPU = torch.device("cpu")
@@ -41,8 +42,8 @@ def test_fewer_queries_are_the_first_of_more():
         task = make(question=question)
         model = task.build_model().eval()
         batch = task.batch(torch.arange(6), 3, slice(None))
-        many = model.vision(batch.inputs, batch.targets.text.question, 5)
-        few = model.vision(batch.inputs, batch.targets.text.question, 2)
+        many = model.vision(batch.inputs, Asked.of(batch).text.question, 5)
+        few = model.vision(batch.inputs, Asked.of(batch).text.question, 2)
         torch.testing.assert_close(many[:, :2], few)
 
 
@@ -66,7 +67,7 @@ def test_padding_of_a_question_changes_nothing():
 
 def test_loss_counts_answers_only_and_the_next_word():
     task = make(bottleneck=None)
-    text = task.batch(torch.arange(4), 1, slice(None)).targets.text
+    text = Asked.of(task.batch(torch.arange(4), 1, slice(None))).text
     for row in range(4):
         answer = text.following[row][text.counted[row]].tolist()
         assert answer[-1] == task.end
@@ -81,14 +82,22 @@ def test_batches_are_pure_and_their_parts_are_the_whole():
     indices = torch.tensor([3, 1, 4, 1, 5, 9, 2, 6])
     whole = task.batch(indices, 11, slice(None))
     parts = [task.batch(indices, 11, rows) for rows in (slice(0, 3), slice(3, 8))]
-    assert {part.targets.count for part in parts} == {whole.targets.count}
+    assert {Asked.of(part).count for part in parts} == {Asked.of(whole).count}
     assert torch.equal(torch.cat([part.inputs for part in parts]), whole.inputs)
-    assert torch.equal(torch.cat([part.targets.noise for part in parts]), whole.targets.noise)
+    assert torch.equal(torch.cat([Asked.of(part).noise for part in parts]), Asked.of(whole).noise)
     model = task.build_model()
     losses = [task.loss(model, part) * len(part) / 8 for part in parts]
     torch.testing.assert_close(sum(losses), task.loss(model, whole))
-    counts = {task.batch(indices, seed, slice(0, 1)).targets.count for seed in range(30)}
+    counts = {Asked.of(task.batch(indices, seed, slice(0, 1))).count for seed in range(30)}
     assert counts == {1, 3, 5}
+
+
+def test_a_batch_travels_between_devices():
+    batch = make().batch(torch.arange(3), 0, slice(None))
+    moved = batch.to(torch.device("meta"))
+    assert moved.inputs.is_meta
+    assert all(part.is_meta for part in Asked.of(moved).text)
+    assert Asked.of(moved).count == 5
 
 
 def test_scores_do_not_depend_on_the_division():

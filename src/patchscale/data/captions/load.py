@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +64,7 @@ def load_captions(spec: DataSpec, split: Split = "train", input_size: tuple[int,
         raise InputError(f"unknown split {split!r}; use one of {', '.join(SPLITS)}")
     known = CAPTION_SETS.get(spec.name)
     if known is not None and known.kind == "generated":
-        count = spec.generated_size(split, getattr(known, split))
-        return (
-            load_glyphs(spec, split, count, input_size)
-            if known.name == "glyphs"
-            else _scenes(spec, split, count, input_size)
-        )
+        return _drawn(spec.model_dump_json(), split, spec.generated_size(split, getattr(known, split)), input_size)
     if known is None and not Path(spec.name).expanduser().is_dir():
         raise InputError(f"no captioned set {spec.name!r}: use one of {', '.join(CAPTION_SETS)}, or a directory")
     folder = find_folder(known, spec.root) if known else Path(spec.name).expanduser()
@@ -82,6 +78,13 @@ def load_captions(spec: DataSpec, split: Split = "train", input_size: tuple[int,
         resample=spec.resample,
         least=2,
     )
+
+
+@lru_cache(maxsize=4)
+def _drawn(spec_json: str, split: Split, count: int, size: tuple[int, int]) -> CaptionSet:
+    """A generated set; kept, because the trials of a study that is checked draw the same one."""
+    spec = DataSpec.model_validate_json(spec_json)
+    return (load_glyphs if spec.name == "glyphs" else _scenes)(spec, split, count, size)
 
 
 def _scenes(spec: DataSpec, split: Split, count: int, size: tuple[int, int]) -> CaptionSet:

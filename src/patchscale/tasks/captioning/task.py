@@ -43,6 +43,12 @@ class Asked(NamedTuple):
     count: int
     noise: Tensor | None
 
+    @classmethod
+    def of(cls, batch: Batch) -> Asked:
+        """What a batch of this task holds as targets, which travel between devices as plain tuples."""
+        text, count, noise = batch.targets
+        return cls(Spelled(*text), count, noise)
+
 
 class Measured(NamedTuple):
     """Test answers, one by one, at every evaluated n."""
@@ -133,14 +139,14 @@ class Captioning:
         images = self.regularisation.augment(self.train_set.read(indices[rows]), Draws(generator, len(indices), rows))
         places = range(len(indices))[rows]
         asked = [self._ask(int(indices[place]), seed, place) for place in places]
-        return Batch(normalise(images, self.mean, self.std), Asked(spell(asked), count, noise))
+        return Batch(normalise(images, self.mean, self.std), (tuple(spell(asked)), count, noise))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean over samples of the mean cross-entropy of their answers' words, end marks counted; nats.
 
         In the contrastive stage see `contrastive_loss`, which compares the samples of the part with each other.
         """
-        text, count, noise = batch.targets
+        text, count, noise = Asked.of(batch)
         question = text.question
         if self.options.objective == "contrastive":
             return contrastive_loss(model, batch.inputs, text, count, self.options.orthogonal)
