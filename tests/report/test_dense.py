@@ -37,7 +37,9 @@ def dense_run(run_directory, tmp_path) -> Path:
         index = {
             "kind": "segmentation",
             "images": [{"index": 0, **{part: f"0_{part}.png" for part in parts}}],
-            "classes": [{"class": name, "iou": iou} for name, iou in zip(CLASSES, ious, strict=True)],
+            "classes": [
+                {"class": name, "colour": [1, 2, 3], "iou": iou} for name, iou in zip(CLASSES, ious, strict=True)
+            ],
         }
         (place / "index.json").write_text(json.dumps(index))
     return folder
@@ -59,8 +61,8 @@ def test_a_column_per_configuration_coarse_patches_first(dense_run) -> None:
     assert (value_of(image["image"]), value_of(image["truth"])) == (7, 1)
     assert found["seed"] == 0
     assert found["scores"] == ["IoU"]
-    assert found["classes"][0] == {"class": "ground", "values": [[0.0]] * 8}
-    assert found["classes"][2] == {"class": "never seen", "values": [[None]] * 8}
+    assert found["classes"][0] == {"class": "ground", "colour": [1, 2, 3], "values": [[0.0]] * 8}
+    assert found["classes"][2] == {"class": "never seen", "colour": [1, 2, 3], "values": [[None]] * 8}
 
 
 def test_a_trial_without_predictions_is_left_out(dense_run) -> None:

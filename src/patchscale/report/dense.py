@@ -29,8 +29,9 @@ def dense_pictures(run: Run, axes: list[str]) -> dict[str, Any] | None:
 
     Returns:
         {"configurations": [{axis: value}], "images": [{"image", "truth", "predictions": [...]}], "scores": [label],
-        "classes": [{"class", "values": [[a value per score] per configuration]}], "seed"}: predictions and values in
-        the order of the configurations, which are those of one random seed; pictures are data addresses.
+        "classes": [{"class", "colour", "values": [[a value per score] per configuration]}], "seed"}: predictions and
+        values in the order of the configurations, which are those of one random seed; pictures are data addresses, and
+        a colour is what the class has in them ([red, green, blue], None where colours tell objects apart).
     """
     found = [(row, folder) for row in shown_rows(run, axes) if (folder := predictions_folder(run, row)) is not None][
         :MOST
@@ -60,7 +61,11 @@ def dense_pictures(run: Run, axes: list[str]) -> dict[str, Any] | None:
         "images": images,
         "scores": [SCORES[key] for key in scores],
         "classes": [
-            {"class": name, "values": [[rows.get(name, {}).get(key) for key in scores] for rows in by_class]}
+            {
+                "class": name,
+                "colour": by_class[0].get(name, {}).get("colour"),
+                "values": [[rows.get(name, {}).get(key) for key in scores] for rows in by_class],
+            }
             for name in names
         ],
         "seed": int(found[0][0]["random_seed"]),

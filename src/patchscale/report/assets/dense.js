@@ -18,6 +18,6 @@ function denseSection() {
 function classTable(names, scores, classes) {
   const titles = names.flatMap((name) => scores.map((score) => `${score}, ${name}`));
   const head = el("tr", {}, el("th", { scope: "col" }, "class"), titles.map((title) => el("th", { scope: "col", class: "number" }, title)));
-  const lines = classes.map((row) => el("tr", {}, el("th", { scope: "row" }, row.class), row.values.flat().map((value) => el("td", { class: "number", title: value }, value === null ? "–" : `${(100 * value).toFixed(1)} %`))));
+  const lines = classes.map((row) => el("tr", {}, el("th", { scope: "row" }, row.colour ? el("span", { class: "swatch", style: `background: rgb(${row.colour})` }) : null, row.class), row.values.flat().map((value) => el("td", { class: "number", title: value }, value === null ? "–" : `${(100 * value).toFixed(1)} %`))));
   return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Scores of every class" }, el("table", { class: "full" }, el("thead", {}, head), el("tbody", {}, lines)));
 }
