@@ -127,8 +127,13 @@ def load_resized(model: nn.Module, path: Path | str, *, old_grid: tuple[int, int
     return _fill(model, state, config, old_grid, path)
 
 
-def _encoder_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder's weights alone where a file holds a larger model, whose encoder is then called `encoder`."""
+def _encoder_of(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The encoder's weights alone where a file holds a larger model, whose encoder is then called `encoder`.
+
+    A larger model, which has such a part itself, takes all.
+    """
+    if hasattr(model, "encoder"):
+        return state
     own = {key.removeprefix("encoder."): value for key, value in state.items() if key.startswith("encoder.")}
     return own or state
 
@@ -138,7 +143,7 @@ def _fill(model, state, config, old_grid=None, path: Path | str = "the checkpoin
         height, width = config["input_size"]
         finer, patch_size = config.get("sequence_extension", 1), config["patch_size"]
         old_grid = (height // patch_size * finer, width // patch_size * finer)
-    tensors, report = resize_state_dict(_encoder_of(state), model, old_grid=old_grid)
+    tensors, report = resize_state_dict(_encoder_of(state, model), model, old_grid=old_grid)
     if not tensors:
         raise InputError(f"{path} has no weights for {type(model).__name__}: none of its {len(state)} keys fit")
     model.load_state_dict(tensors, strict=False)
