@@ -188,7 +188,6 @@ class Task(Protocol):
     - `predict(trained, paths, out, device)`, static: says what it sees in a user's own images, and draws it.
     """
 
-    train_size: int
     test_size: int
     decodes: bool
     """Whether training images are decoded as they are read, which is worth doing ahead."""
@@ -196,6 +195,11 @@ class Task(Protocol):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     """Of the training images, per channel, on a scale of 0 to 1."""
+
+    @property
+    def train_size(self) -> int:
+        """Training samples."""
+        ...
 
     @staticmethod
     def network(spec: ModelSpec, classes: int, options: Any) -> nn.Module:

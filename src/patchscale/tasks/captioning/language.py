@@ -103,7 +103,7 @@ def transformers() -> Any:
         InputError: it is not installed.
     """
     try:
-        import transformers
+        import transformers  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise InputError(
             "this needs transformers, which is not installed; get it with: pip install 'patchscale[vlm]'"
