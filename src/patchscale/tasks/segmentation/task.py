@@ -61,7 +61,7 @@ class Segmentation:
         """Loaded when it is first asked for: evaluation does without."""
         return load_masks(self.data, "train", self.spec.input_size)
 
-    @cached_property
+    @property
     def train_size(self) -> int:
         return len(self.train_set)
 
