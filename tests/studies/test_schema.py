@@ -82,7 +82,7 @@ def test_settings_replace_single_keys() -> None:
         ({"skip": [{"width": 3}]}, "skip names ['width'], which are not axes"),
         ({"only": [{"width": 3}]}, "only names ['width'], which are not axes"),
         ({"only": [{"patch_size": 2}]}, "only and skip leave 0 of"),
-        ({"task": "telepathy"}, "task: unknown task; use one of classification"),
+        ({"task": "telepathy"}, "task: unknown task; use one of "),
     ],
 )
 def test_mistakes_in_a_study_are_one_clear_line(tmp_path: Path, changes: dict, message: str) -> None:
