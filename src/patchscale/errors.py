@@ -14,5 +14,8 @@ class Failure(RuntimeError):
     """Something that work needs is gone, through no fault of the input: one line, and exit code 1."""
 
 
-class Terminated(KeyboardInterrupt):
-    """Asked to stop by a signal of the system or a cluster rather than the keyboard; work is saved, exit code 75."""
+class Terminated(BaseException):
+    """Asked to stop by a signal of the system or a cluster; work is saved, exit code 75.
+
+    Beside `KeyboardInterrupt`, not one: command-line libraries turn every one of those into the keyboard's exit code.
+    """

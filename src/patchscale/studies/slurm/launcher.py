@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from patchscale.errors import InputError
+from patchscale.errors import InputError, Terminated
 from patchscale.files import write_json
 from patchscale.studies.local import worker_environment
 from patchscale.studies.run_directory import RunDirectory, Standing
@@ -73,7 +73,7 @@ class SlurmLauncher:
                 queued = [t for t in watched if t.id in standings and standings[t.id].state == "queued"]
                 self.watch(running, f"{len(queued)} queued" if queued else "")
                 time.sleep(POLL_SECONDS)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Terminated):
             arrays = sorted({note.array for t in watched if (note := self.run.job(t.id)) and note.array})
             self.say(f"the jobs of {len(watched)} trials go on; to end them: scancel {' '.join(arrays)}")
             raise
