@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from patchscale.errors import InputError
 from patchscale.report import build
 from patchscale.report.payload import model_labels, split_configs
+from patchscale.report.planner import planner_grid
 from patchscale.report.run import read
 
 
@@ -72,6 +74,16 @@ def test_text_of_a_study_cannot_leave_its_place(make_run, tmp_path):
     page = build([make_run(name=name, seeds=1, patches=(24, 12), inverted=None, forms=())], tmp_path / "r.html")
     assert "<script>alert(1)" not in page.read_text()
     assert data_of(page)["name"] == name
+
+
+def test_only_what_the_planner_counts_is_planned(run_directory, make_run):
+    run = read(run_directory)
+    grid = planner_grid([run])
+    assert grid is not None
+    assert {node[0] for node in grid["nodes"][0][0][-1]} <= set(run.results["model"])
+    assert planner_grid([replace(run, study=run.study | {"task": "detection"})]) is None
+    assert planner_grid([run, run]) is None
+    assert planner_grid([read(make_run(patches=(24, 16)))]) is None
 
 
 def test_merged_set_keeps_studies_apart(make_run, run_directory, tmp_path):

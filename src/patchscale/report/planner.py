@@ -14,9 +14,12 @@ from patchscale.report.run import Run
 def planner_grid(runs: list[Run]) -> dict[str, Any] | None:
     """Plans from a study's own table, at its median samples seen; None where its table carries no law to plan by.
 
-    Merged sets have none (their trials may differ in data), nor have models whose options change their size.
+    Merged sets have none (their trials may differ in data), nor have models whose options change their size, nor tasks
+    whose models are more than the encoder that the planner counts.
     """
     run = runs[0]
+    if run.study.get("task", "classification") != "classification":
+        return None
     if len(runs) > 1 or run.results.empty or run.study.get("model", {}).get("options"):
         return None
     if "samples_seen" not in run.results:
