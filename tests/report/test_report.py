@@ -76,14 +76,13 @@ def test_text_of_a_study_cannot_leave_its_place(make_run, tmp_path):
     assert data_of(page)["name"] == name
 
 
-def test_only_what_the_planner_counts_is_planned(run_directory, make_run):
+def test_only_what_the_planner_counts_is_planned(run_directory):
     run = read(run_directory)
     grid = planner_grid([run])
     assert grid is not None
     assert {node[0] for node in grid["nodes"][0][0][-1]} <= set(run.results["model"])
     assert planner_grid([replace(run, study=run.study | {"task": "detection"})]) is None
     assert planner_grid([run, run]) is None
-    assert planner_grid([read(make_run(patches=(24, 16)))]) is None
 
 
 def test_merged_set_keeps_studies_apart(make_run, run_directory, tmp_path):
