@@ -24,7 +24,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", folder], capture_output=True, text=True
     )
     if mounted.returncode:
-        pytest.skip(f"cannot mount a small disk here: {mounted.stderr.strip()}")
+        pytest.skip(f"a full disk is a small tmpfs, which only root may mount: {mounted.stderr.strip()}")
     yield Disk(folder)
     subprocess.run(["umount", folder], check=True)
 

@@ -46,7 +46,7 @@ def test_careful_refit_of_chinchilla(real_data):
     """The points read off figure 4 of 2203.15556, five highest losses left out, as in 2404.10102."""
     path = real_data / "chinchilla" / "svg_extracted_data.csv"
     if not path.is_file():
-        pytest.skip(f"the points read off figure 4 of 2203.15556 are not there: {path}")
+        pytest.skip(f"svg_extracted_data.csv of epoch-research/analyzing-chinchilla is not there: {path}")
     raw = pd.read_csv(path)
     table = pd.DataFrame({"params": raw["Model Size"], "samples": raw["Training FLOP"] / 6 / raw["Model Size"]})
     table = table.assign(loss=raw["loss"]).sort_values("loss").iloc[:-5]

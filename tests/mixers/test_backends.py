@@ -57,7 +57,7 @@ def test_without_a_working_compiler_torch_runs_and_native_says_why(monkeypatch, 
 
 def test_native_is_compiled_once_and_kept(fresh_build):
     if native_build.compiler() is None:
-        pytest.skip("no C++ compiler")
+        pytest.skip("the native backend needs a C++ compiler: g++, clang++ or the one named by CXX")
     native_build.library()
     (built,) = (fresh_build / "native").iterdir()
     written = built.stat().st_mtime_ns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -165,6 +166,22 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 def run_directory(make_run: Callable[..., Path]) -> Path:
     """Two models at four patch sizes, three random seeds, one inversion."""
     return make_run()
+
+
+@pytest.fixture
+def predicted_run(run_directory: Path, tmp_path: Path) -> Callable[[Callable[[dict, Path], dict]], Path]:
+    """A copy of the run whose trials left predictions: `leave(row, folder)` returns the index of each."""
+
+    def make(leave: Callable[[dict, Path], dict]) -> Path:
+        folder = tmp_path / "run"
+        shutil.copytree(run_directory, folder)
+        for row in pd.read_csv(folder / "results.csv", dtype={"trial": str}).to_dict("records"):
+            place = folder / "trials" / row["trial"] / "predictions"
+            place.mkdir()
+            (place / "index.json").write_text(json.dumps(leave(row, place)))
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import shutil
 from pathlib import Path
 
@@ -22,27 +21,23 @@ CLASSES = ("ground", "disc", "never seen")
 
 
 @pytest.fixture
-def dense_run(run_directory, tmp_path) -> Path:
+def dense_run(predicted_run) -> Path:
     """A run whose trials left predictions: every label is the trial's patch size, every IoU its seed / 10."""
-    folder = tmp_path / "run"
-    shutil.copytree(run_directory, folder)
-    run = read(folder)
-    for row in run.results.to_dict("records"):
-        place = folder / "trials" / str(row["trial"]) / "predictions"
-        place.mkdir()
+
+    def leave(row: dict, place: Path) -> dict:
         parts = {"image": 7, "truth": 1, "prediction": row["patch_size"]}
         for part, value in parts.items():
             (place / f"0_{part}.png").write_bytes(label_png(np.full((4, 6), value, np.uint8), palette(3)))
         ious = (row["random_seed"] / 10, 0.25, None)
-        index = {
+        return {
             "kind": "segmentation",
             "images": [{"index": 0, **{part: f"0_{part}.png" for part in parts}}],
             "classes": [
                 {"class": name, "colour": [1, 2, 3], "iou": iou} for name, iou in zip(CLASSES, ious, strict=True)
             ],
         }
-        (place / "index.json").write_text(json.dumps(index))
-    return folder
+
+    return predicted_run(leave)
 
 
 def value_of(address: str) -> int:

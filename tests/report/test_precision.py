@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -16,18 +15,15 @@ AXES = ["model", "patch_size"]
 
 
 @pytest.fixture
-def detection_run(run_directory, tmp_path) -> Path:
+def detection_run(predicted_run) -> Path:
     """A run whose trials left curves: every precision is 1 / patch size; AP of small objects is random seed / 10."""
-    folder = tmp_path / "run"
-    shutil.copytree(run_directory, folder)
-    run = read(folder)
-    for row in run.results.to_dict("records"):
-        place = folder / "trials" / str(row["trial"]) / "predictions"
-        place.mkdir()
+
+    def leave(row: dict, place: Path) -> dict:
         curve = {"recall": [0.0, 0.5, 1.0], "precision": [1 / row["patch_size"]] * 3}
         index = {"kind": "detection", "images": [], "classes": [{"class": "disc", "box_ap": 0.5}]}
-        (place / "index.json").write_text(json.dumps(index | {"curves": {"box": curve, "mask": curve}}))
-    return folder
+        return index | {"curves": {"box": curve, "mask": curve}}
+
+    return predicted_run(leave)
 
 
 def with_sizes(folder: Path):

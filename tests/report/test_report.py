@@ -79,10 +79,16 @@ def test_text_of_a_study_cannot_leave_its_place(make_run, tmp_path):
 def test_only_what_the_planner_counts_is_planned(run_directory):
     run = read(run_directory)
     grid = planner_grid([run])
-    assert grid is not None
     assert {node[0] for node in grid["nodes"][0][0][-1]} <= set(run.results["model"])
-    assert planner_grid([replace(run, study=run.study | {"task": "detection"})]) is None
-    assert planner_grid([run, run]) is None
+    for runs, reason in [
+        ([replace(run, study=run.study | {"task": "detection"})], "not the models of detection"),
+        ([replace(run, study=run.study | {"model": {"options": {"depth": 2}}})], "model.options"),
+        ([replace(run, results=run.results[run.results["patch_size"] > 12])], "a law needs three"),
+        ([replace(run, results=run.results.drop(columns=["samples_seen"]))], "no samples_seen"),
+        ([replace(run, results=run.results.iloc[:0, :0])], "no trial has finished yet"),
+        ([run, run], "merged"),
+    ]:
+        assert reason in planner_grid(runs)["reason"]
 
 
 def test_merged_set_keeps_studies_apart(make_run, run_directory, tmp_path):

@@ -20,24 +20,12 @@ import pytest
 from safetensors import safe_open
 
 from patchscale.studies import RunDirectory, Trial, load_study, results
+from tests.studies.small import SMALL, TIMES
 
 pytestmark = pytest.mark.slurm
 
 STEPS = 600
-SETTINGS = [
-    f"recipe.steps={STEPS}",
-    "recipe.batch_size=32",
-    "recipe.precision=float32",
-    "data.train_size=96",
-    "data.test_size=40",
-    "data.digit_size=8",
-    "axes.model=[deit_pico_patch16]",
-    "axes.patch_size=[16,8]",
-    "axes.input_size=[16]",
-    "axes.random_seed=[0,1,2,3]",
-]
-TIMES = ["seconds", "images_per_second", "peak_memory_bytes", "commit"]
-"""What may differ between launchers; the commit only when someone commits in between."""
+SETTINGS = [*SMALL, f"recipe.steps={STEPS}", "recipe.precision=float32", "axes.random_seed=[0,1,2,3]"]
 PATIENCE = 1800
 
 

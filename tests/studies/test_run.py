@@ -14,20 +14,9 @@ import pytest
 
 from patchscale.errors import InputError
 from patchscale.studies import RunDirectory, load_study, results, run
+from tests.studies.small import SMALL, TIMES
 
-SETTINGS = [
-    "recipe.steps=30",
-    "recipe.batch_size=32",
-    "recipe.warmup_steps=3",
-    "data.train_size=96",
-    "data.test_size=40",
-    "data.digit_size=8",
-    "axes.model=[deit_pico_patch16]",
-    "axes.patch_size=[16,8]",
-    "axes.input_size=[16]",
-]
-TIMES = ["seconds", "images_per_second", "peak_memory_bytes", "commit"]
-"""What may differ between two runs of the same study; the commit only when someone commits in between."""
+SETTINGS = [*SMALL, "recipe.steps=30", "recipe.warmup_steps=3"]
 
 
 def study(*settings: str):

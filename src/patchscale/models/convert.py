@@ -35,6 +35,9 @@ class Conversion:
 def read_pickle(path: Path | str) -> Any:
     """The content of a .pth file, without executing anything in it.
 
+    torch's weights-only reader builds tensors and plain containers and nothing else. One class more is allowed, because
+    the released files hold their command line as `argparse.Namespace`, whose attributes are set and never called.
+
     Raises:
         InputError: no such file, not a pickle of tensors, or one that asks for code.
     """

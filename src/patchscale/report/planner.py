@@ -11,24 +11,33 @@ from patchscale.errors import InputError
 from patchscale.report.run import Run
 
 
-def planner_grid(runs: list[Run]) -> dict[str, Any] | None:
-    """Plans from a study's own table, at its median samples seen; None where its table carries no law to plan by.
-
-    Merged sets have none (their trials may differ in data), nor have models whose options change their size, nor tasks
-    whose models are more than the encoder that the planner counts.
-    """
+def planner_grid(runs: list[Run]) -> dict[str, Any]:
+    """Plans from a study's own table, at its median samples seen; `{"reason": ...}` where there can be none."""
     run = runs[0]
-    if run.study.get("task", "classification") != "classification":
-        return None
-    if len(runs) > 1 or run.results.empty or run.study.get("model", {}).get("options"):
-        return None
-    if "samples_seen" not in run.results:
-        return None
+    if reason := _unfit(runs):
+        return {"reason": reason}
     try:
         grid = plan_grid(int(np.median(run.results["samples_seen"])), table=run.results)
-    except InputError:
-        return None
+    except InputError as error:
+        return {"reason": str(error)}
     return grid | {"first": _like(str(run.results["device"].iloc[0]))}
+
+
+def _unfit(runs: list[Run]) -> str:
+    """Why the planner cannot speak of these runs; empty if it can."""
+    run = runs[0]
+    task = run.study.get("task", "classification")
+    if len(runs) > 1:
+        return "several studies are merged here, whose trials may differ in data; open the report of one"
+    if task != "classification":
+        return f"the planner counts encoders with a linear head, not the models of {task}"
+    if run.study.get("model", {}).get("options"):
+        return "model.options change the size of these models, and the planner knows registered sizes only"
+    if missing := {"samples_seen", "device"} - set(run.results.columns):
+        return (
+            f"the table has no {' and no '.join(sorted(missing))}" if len(run.results) else "no trial has finished yet"
+        )
+    return ""
 
 
 def _like(device: str) -> str:

@@ -3,6 +3,7 @@
 function plannerSection() {
   const grid = D.planner;
   if (!grid) return null;
+  if (grid.reason) return section("planner", "What to train next", `No plan from this table: ${grid.reason}.`).element;
   const { element, body } = section("planner", "What to train next",
     `Answers of patchscale plan from this study's own laws, for its samples seen: predictions, not measurements. Between two budgets it names the plan of the smaller one and interpolates what to expect.`);
   const state = { device: Math.max(0, grid.devices.findIndex((one) => one.name === grid.first)), count: 0, hours: grid.hours.length - 1, target: 0 };
