@@ -16,12 +16,14 @@ from patchscale.tasks.detection import Detection, Detector, Options
 from patchscale.tasks.detection.heads import CascadeHeads
 from patchscale.tasks.detection.proposals import ProposalNetwork
 from patchscale.tasks.detection.pyramid import STRIDES, TokenPyramid
+from patchscale.tasks.detection.sampling import image_generators
 
 SMALL = Options(
     width=16, box_hidden=32, mask_layers=1, anchor_scale=4, anchors_sampled=32, proposals=60, rois_sampled=16
 )
 CANVAS = (64, 128)
 CLASSES = 3
+SEEDS = (5, 6)
 
 
 def features(images: int = 2) -> dict[str, torch.Tensor]:
@@ -86,8 +88,8 @@ def test_one_stage_has_the_losses_of_torchvision(one_stage, image):
         maps = {level: x[image : image + 1] for level, x in maps.items()}
         found, true = found[image : image + 1], true[image : image + 1]
     theirs = torchvision_heads(one_stage).train()
-    torch.manual_seed(5)
-    ours = one_stage.losses(maps, found, [CANVAS] * len(found), CANVAS, true)
+    draws = [torch.Generator().manual_seed(5)] * len(found)
+    ours = one_stage.losses(maps, found, [CANVAS] * len(found), CANVAS, true, draws)
     torch.manual_seed(5)
     _, expected = theirs(maps, list(found), [CANVAS] * len(found), true)
     total = expected["loss_classifier"] + expected["loss_box_reg"]
@@ -118,8 +120,7 @@ def test_proposals_and_their_loss_are_those_of_torchvision(image):
     ).train()  # fmt: skip
     maps = {level: x[image : image + 1] for level, x in features().items()}
     images = ImageList(torch.zeros(1, 3, *CANVAS), [CANVAS])
-    torch.manual_seed(3)
-    boxes, losses = ours(images, maps, truth()[image : image + 1])
+    boxes, losses = ours(images, maps, truth()[image : image + 1], image_generators([3]))
     torch.manual_seed(3)
     wanted, expected = theirs(images, maps, truth()[image : image + 1])
     torch.testing.assert_close(boxes, wanted)
@@ -127,17 +128,17 @@ def test_proposals_and_their_loss_are_those_of_torchvision(image):
 
 
 def test_losses_of_parts_add_up_to_the_whole():
-    """Where nothing is left to chance (all samples are taken), two images cost the mean of each alone."""
-    everything = SMALL.model_copy(update={"anchors_sampled": 10**5, "rois_sampled": 10**5})
+    """Two images cost the mean of each alone: an image's samples do not depend on its neighbours."""
     torch.manual_seed(0)
-    network, heads = ProposalNetwork(everything).train(), CascadeHeads(CLASSES, everything).train()
+    network, heads = ProposalNetwork(SMALL).train(), CascadeHeads(CLASSES, SMALL).train()
 
     def losses(rows: slice) -> dict[str, torch.Tensor]:
         maps = {level: x[rows] for level, x in features().items()}
         true = truth()[rows]
         covered = ImageList(torch.zeros(len(true), 1, *CANVAS), [CANVAS] * len(true))
-        _, found = network(covered, maps, true)
-        return found | heads.losses(maps, proposals()[rows], [CANVAS] * len(true), CANVAS, true)
+        draws = image_generators(SEEDS[rows])
+        _, found = network(covered, maps, true, draws)
+        return found | heads.losses(maps, proposals()[rows], [CANVAS] * len(true), CANVAS, true, draws)
 
     whole, parts = losses(slice(0, 2)), [losses(slice(0, 1)), losses(slice(1, 2))]
     for name, value in whole.items():
@@ -203,7 +204,7 @@ def test_empty_and_odd_images_train_and_are_searched(name, patch_size, size):
     images = torch.randn(2, 3, *size)
     for objects in ([some, none], [none, none]):
         model.zero_grad()
-        losses = model(images, [size, (17, 19)], objects).losses
+        losses = model(images, [size, (17, 19)], objects, SEEDS).losses
         total = sum(losses.values())
         total.backward()
         assert total.isfinite()
@@ -211,7 +212,7 @@ def test_empty_and_odd_images_train_and_are_searched(name, patch_size, size):
         assert losses["mask_loss"] > 0 if objects[0] is some else losses["mask_loss"] == 0
     model.eval()
     with torch.no_grad():
-        found = model(images, [size, (17, 19)], [some, none])
+        found = model(images, [size, (17, 19)], [some, none], SEEDS)
     assert set(found.losses) == {"rpn_loss", "box_loss", "mask_loss"}
     assert (found.detected[1]["boxes"][:, 2] <= 19).all()
 

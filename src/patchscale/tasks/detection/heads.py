@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
-from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder
+from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
@@ -23,12 +23,15 @@ from torchvision.ops import MultiScaleRoIAlign, batched_nms, box_iou, clip_boxes
 from patchscale.tasks.detection.losses import box_loss, class_loss, mask_loss, shares
 from patchscale.tasks.detection.options import Options
 from patchscale.tasks.detection.proposals import Targets
+from patchscale.tasks.detection.sampling import Generators, sampled
 
 OVERLAPS = (0.5, 0.6, 0.7)
 CODES = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))
 """Factors on the box deltas of each stage."""
 STAGE_WEIGHTS = (1.0, 0.5, 0.25)
 """Weights of the stages' losses (section 6.1 of the paper's code)."""
+POSITIVE_SHARE = 0.25
+"""Largest share of positive ones among the proposals that count."""
 ROI_LEVELS = ["4", "8", "16", "32"]
 Sizes = list[tuple[int, int]]
 
@@ -83,7 +86,6 @@ class CascadeHeads(nn.Module):
             BoxHead(options.width, options.box_hidden, classes + 1) for _ in range(options.stages)
         )
         self.coders = [BoxCoder(codes) for codes in CODES[: options.stages]]
-        self.sampler = BalancedPositiveNegativeSampler(options.rois_sampled, 0.25)
         self.mask_pool = MultiScaleRoIAlign(ROI_LEVELS, output_size=14, sampling_ratio=options.roi_samples)
         self.mask_head = (
             nn.Sequential(
@@ -101,6 +103,7 @@ class CascadeHeads(nn.Module):
         sizes: Sizes,
         canvas: tuple[int, int],
         truth: Targets,
+        generators: Generators,
     ) -> dict[str, Tensor]:
         """`box_loss` (classes and boxes of all stages) and, with a mask head, `mask_loss`; means over images.
 
@@ -110,10 +113,12 @@ class CascadeHeads(nn.Module):
             sizes: (H, W) of each image on the canvas.
             canvas: (H, W) that the maps cover.
             truth: `boxes`, `labels` from 1, and `masks` of each image.
+            generators: choose the proposals of each image that count.
         """
         proposals = [torch.cat([boxes, t["boxes"]]) for boxes, t in zip(proposals, truth, strict=True)]
         matched = [match(boxes, t, OVERLAPS[0]) for boxes, t in zip(proposals, truth, strict=True)]
-        matched = self._sampled(matched)
+        count = self.options.rois_sampled
+        matched = [m.at(sampled(m.labels, count, POSITIVE_SHARE, g)) for m, g in zip(matched, generators, strict=True)]
         first, total = matched, torch.zeros((), device=proposals[0].device)
         for stage, (head, coder) in enumerate(zip(self.stages, self.coders, strict=True)):
             boxes = [m.boxes for m in matched]
@@ -154,12 +159,6 @@ class CascadeHeads(nn.Module):
             for one, masks in zip(found, chosen.split([len(f["labels"]) for f in found]), strict=True):
                 one["masks"] = masks
         return found
-
-    def _sampled(self, matched: list[Matched]) -> list[Matched]:
-        """A random choice of each image's proposals, drawn from torch's global generator."""
-        positive, negative = self.sampler([m.labels for m in matched])
-        chosen = [torch.where((p | n).bool())[0] for p, n in zip(positive, negative, strict=True)]
-        return [m.at(where) for m, where in zip(matched, chosen, strict=True)]
 
     def _best(self, boxes: Tensor, scores: Tensor) -> dict[str, Tensor]:
         """Objects of one image: every class of every box above the threshold, suppressed class by class."""

@@ -11,6 +11,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, con
 from patchscale.tasks.detection.losses import box_loss, objectness_loss, shares
 from patchscale.tasks.detection.options import Options
 from patchscale.tasks.detection.pyramid import STRIDES
+from patchscale.tasks.detection.sampling import Generators, sampled
 
 Targets = list[dict[str, Tensor]]
 
@@ -35,9 +36,16 @@ class ProposalNetwork(RegionProposalNetwork):
         )
 
     def forward(
-        self, images: ImageList, features: dict[str, Tensor], targets: Targets | None = None
+        self,
+        images: ImageList,
+        features: dict[str, Tensor],
+        targets: Targets | None = None,
+        generators: Generators = (),
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Proposals [n, 4] of each image, clipped to it; and, where there are targets, `rpn_loss`."""
+        """Proposals [n, 4] of each image, clipped to it; and, where there are targets, `rpn_loss`.
+
+        The loss takes anchors that each image's own generator chooses.
+        """
         maps = list(features.values())
         objectness, deltas = self.head(maps)
         anchors = self.anchor_generator(images, maps)
@@ -49,14 +57,19 @@ class ProposalNetwork(RegionProposalNetwork):
             return proposals, {}
         labels, matched = self.assign_targets_to_anchors(anchors, targets)
         wanted = self.box_coder.encode(matched, anchors)
-        return proposals, {"rpn_loss": self.loss(objectness, deltas, labels, wanted)}
+        return proposals, {"rpn_loss": self.loss(objectness, deltas, labels, wanted, generators)}
 
     def loss(
-        self, objectness: Tensor, deltas: Tensor, labels: list[Tensor], wanted: tuple[Tensor, ...] | list[Tensor]
+        self,
+        objectness: Tensor,
+        deltas: Tensor,
+        labels: list[Tensor],
+        wanted: tuple[Tensor, ...] | list[Tensor],
+        generators: Generators,
     ) -> Tensor:
         """Objectness and box loss over the sampled anchors."""
-        positive, negative = self.fg_bg_sampler(labels)
-        chosen = [torch.where((p | n).bool())[0] for p, n in zip(positive, negative, strict=True)]
+        count, share = self.fg_bg_sampler.batch_size_per_image, self.fg_bg_sampler.positive_fraction
+        chosen = [sampled(own, count, share, draws) for own, draws in zip(labels, generators, strict=True)]
         share = shares([len(indices) for indices in chosen], deltas.device)
         offsets = range(0, len(labels) * len(labels[0]), len(labels[0]))
         where = torch.cat([indices + offset for indices, offset in zip(chosen, offsets, strict=True)])

@@ -105,8 +105,8 @@ class Detection:
         return sum(p.numel() for part in parts for p in part.parameters()), counter.get_total_flops()
 
     def batch(self, indices: Tensor, seed: int, rows: slice) -> Batch:
-        """Images float32 [B, 3, H, W]; sizes and objects of each as targets."""
-        images, sizes, objects = [], [], []
+        """Images float32 [B, 3, H, W]; sizes, objects and random seeds of each as targets."""
+        images, sizes, objects, seeds = [], [], [], []
         for place in range(len(indices))[rows]:
             index = int(indices[place])
             record, augment = self.train_set.record(index), self.regularisation.augment
@@ -119,13 +119,14 @@ class Detection:
                 place,
                 self.options.short_side,
             )
-            generator = torch.Generator().manual_seed(int(draw(seed, place, 4)[0] >> np.uint64(1)))
+            generator = torch.Generator().manual_seed(_seed(seed, place, 4))
             pixels = self._pixels(self.train_set, index, placement)
             pixels = augment.model_copy(update={"horizontal_flip": 0.0})(pixels, Draws(generator, 1))
             images.append(self._on_canvas(pixels))
             sizes.append(placement.shown)
             objects.append(self._objects(self.train_set, index, placement))
-        return Batch(torch.cat(images), {"sizes": sizes, "objects": objects})
+            seeds.append(_seed(seed, place, 5))
+        return Batch(torch.cat(images), {"sizes": sizes, "objects": objects, "seeds": seeds})
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """The sum of proposal, box and mask losses, a mean over images."""
@@ -139,10 +140,9 @@ class Detection:
             record = self.test_set.record(index)
             placement = fitted((record.height, record.width), self.spec.input_size, self.options.short_side)
             image = self._on_canvas(self._pixels(self.test_set, index, placement))
-            targets = {"sizes": [placement.shown], "objects": [self._objects(self.test_set, index, placement)]}
-            batch = Batch(image, targets).to(device)
-            with torch.random.fork_rng([device] if device.type == "cuda" else []), autocast():
-                torch.manual_seed(index)
+            objects = [self._objects(self.test_set, index, placement)]
+            batch = Batch(image, {"sizes": [placement.shown], "objects": objects, "seeds": [index]}).to(device)
+            with autocast():
                 found = model(batch.inputs, **batch.targets)
             losses = {name: float(loss) for name, loss in found.losses.items()}
             measured.append(Measured(index, losses, on_original(found.detected[0], placement)))
@@ -217,6 +217,11 @@ class Detection:
         target = data.target(index, placement, self.spec.input_size, self.options.masks)
         objects = {"boxes": target.boxes, "labels": target.labels + 1}
         return objects if target.masks is None else objects | {"masks": target.masks}
+
+
+def _seed(*keys: int) -> int:
+    """63 random bits of one place in a batch."""
+    return int(draw(*keys)[0] >> np.uint64(1))
 
 
 def _check(regularisation: Regularisation) -> None:
