@@ -10,7 +10,7 @@ import pytest
 
 from patchscale.errors import InputError
 from patchscale.laws import kept_tokens
-from patchscale.laws.kept_tokens import equal_flops, with_full
+from patchscale.laws.kept_tokens import equal_flops, frontier, with_full
 
 SIZES = {"small": 1e4, "middle": 1e5, "large": 1e6}
 
@@ -70,3 +70,25 @@ def test_unfinished_studies_use_the_seeds_that_have_both():
     assert set(with_full(table, "good")["random_seed"]) == {0, 1, 2}
     with pytest.raises(InputError, match=r"no trial of large keeps all tokens \(reducer none\)"):
         kept_tokens(table[~((table["reducer"] == "none") & (table["model"] == "large"))])
+
+
+def test_a_model_that_serves_several_k_is_its_own_full_model():
+    table = study(0.0)
+    own = table[(table["reducer"] == "none") & (table["random_seed"] == 0)].assign(reducer="good")
+    together = pd.concat([table, own.assign(test_loss=own["test_loss"] + 1)])
+    full = with_full(together, "good").query("kept_tokens == 64").sort_values(["model", "random_seed"])
+    assert len(full) == 3 * 3
+    alone = with_full(table, "good").query("kept_tokens == 64").sort_values(["model", "random_seed"])
+    shift = full["test_loss"].to_numpy() - alone["test_loss"].to_numpy()
+    np.testing.assert_allclose(shift, [1, 0, 0] * 3, atol=1e-12)
+
+
+def test_the_frontier_is_what_nothing_cheaper_beats():
+    rows = frontier(study(0.0, noise=0.0))
+    costs, losses = ([row[name] for row in rows] for name in ("flops_per_image", "test_loss"))
+    assert costs == sorted(costs)
+    assert losses == sorted(losses, reverse=True)
+    assert {row["reducer"] for row in rows} == {"good", "none"}, "the bad one loses everywhere"
+    assert rows[-1]["model"] == "large"
+    assert all(row["seeds"] == 3 for row in rows)
+    assert isinstance(rows[0]["kept_tokens"], int)

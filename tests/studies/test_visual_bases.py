@@ -9,7 +9,7 @@ from patchscale import studies
 from patchscale.data import DataSpec
 from patchscale.errors import InputError
 from patchscale.studies import load_study
-from patchscale.tasks import ModelSpec
+from patchscale.tasks import ModelSpec, Regularisation, build_task
 from patchscale.training import Recipe, TrialConfig, train
 from patchscale.training.costs import cost_of
 
@@ -29,10 +29,11 @@ def test_the_preset_is_the_published_question():
     trials = load_study("visual_bases", scale="small").trials()
     models = {trial.config.model.name for trial in trials}
     reducers = {trial.axes["reducer"] for trial in trials} - {"none"}
-    kept = {trial.axes["kept_tokens"] for trial in trials if trial.axes["reducer"] != "none"}
-    assert (len(models), len(reducers), len(kept)) == (3, 4, 5)
-    assert len(trials) == 2 * 3 * (4 * 5 + 1)
-    assert {t.config.model.tokens for t in trials if t.axes["reducer"] == "none"} == {64}
+    assert (len(models), len(reducers)) == (3, 5)
+    assert len(trials) == 2 * 3 * (5 + 1)
+    assert {trial.config.model.tokens for trial in trials} == {64}
+    served = {trial.config.model.counts for trial in trials if trial.axes["reducer"] != "none"}
+    assert served == {(2, 4, 8, 16, 32, 64)}
     paper = load_study("visual_bases", scale="paper")
     assert {"filtering_released", "filtering", "qr"} < set(paper.axes["reducer"])
     assert load_study("visual_bases").trials()
@@ -63,6 +64,37 @@ def test_one_model_for_several_k_is_measured_at_each(tmp_path):
     row = train(config, tmp_path, device=torch.device("cpu"))
     assert row["test_loss_k8"] == row["test_loss"]
     assert len({row[f"test_loss_k{kept}"] for kept in (2, 4, 8)}) == 3
+    each = [cost_of(spec(reducer="filtering", kept_tokens=kept), 10).flops_train for kept in (2, 4, 8)]
+    assert row["train_flops"] == pytest.approx(3 * 8 * sum(each) / 3)
+
+
+def test_a_batch_draws_its_k_whatever_its_parts():
+    nested = spec(reducer="random", kept_tokens=8, nested=(2, 4, 8))
+    task = build_task("classification", nested, DataSpec(train_size=32, test_size=8), {}, Regularisation())
+    indices = torch.arange(8)
+    drawn = [task.batch(indices, seed, slice(0, 8)).targets[1] for seed in range(30)]
+    assert set(drawn) == {2, 4, 8}
+    assert drawn == [task.batch(indices, seed, slice(5, 6)).targets[1] for seed in range(30)]
+    model, seen = task.build_model().train(), []
+    model.reduction.reducer.register_forward_hook(lambda module, args, out: seen.append(out.tokens.shape[1]))
+    for seed in range(30):
+        task.loss(model, task.batch(indices, seed, slice(0, 2)))
+    assert seen == drawn
+
+
+def test_a_nested_trial_has_a_row_for_each_k(tmp_path):
+    settings = [*SMALL[:4], "axes.kept_tokens=[16]", "model.nested=[2,4,8,16]", "axes.random_seed=[0]", "skip=[]"]
+    study = load_study("visual_bases", scale="tiny", settings=[*settings, *SMALL[6:11], SMALL[-1]])
+    outcome = studies.run(study, tmp_path / "run", workers=1, say=lambda line: None)
+    assert not outcome.failed
+    table = studies.results(tmp_path / "run").set_index(["reducer", "kept_tokens"])
+    assert list(table.index) == [("none", 16), *(("tome", kept) for kept in (2, 4, 8, 16))]
+    tome = table.loc["tome"]
+    assert tome["test_loss"].nunique() == 4
+    assert tome["train_flops"].nunique() == 1
+    few = cost_of(spec(reducer="tome", kept_tokens=4), 10)
+    assert tome.loc[4, "flops_per_image"] == few.flops_forward
+    assert tome.loc[16, "flops_per_image"] == table.loc[("none", 16), "flops_per_image"]
 
 
 def test_auxiliary_losses_are_trained(tmp_path):
@@ -92,6 +124,9 @@ def test_costs_count_the_reducer():
 def test_what_does_not_fit_is_named():
     with pytest.raises(InputError, match="kept_tokens 4 of 16 needs a reducer"):
         _ = spec(kept_tokens=4).reduction
+    for wrong, message in (((2, 17), "nested 17 is not between 1 and the 16"), ((2, 2), "names a number twice")):
+        with pytest.raises(ValueError, match=message):
+            spec(reducer="tome", nested=wrong)
     with pytest.raises(ValueError, match="segmentation needs every token"):
         TrialConfig(
             task="segmentation", model=spec(reducer="tome", kept_tokens=4), data=DataSpec(), recipe=Recipe(steps=1)

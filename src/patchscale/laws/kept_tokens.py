@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from patchscale.errors import InputError
+from patchscale.laws.frontier import pareto
 from patchscale.laws.interaction import interaction_test
 from patchscale.laws.minimum_tokens import minimum_tokens
 from patchscale.laws.table import need_columns, numbers
@@ -42,8 +43,8 @@ def kept_tokens(
 
     Returns:
         JSON-able: "minimum_tokens" (a dict a reducer, model and tolerance, as `laws.minimum_tokens`, with "reducer"),
-        "interaction" (a dict a reducer, as `laws.interaction_test`), "equal_flops" (as `equal_flops`), "notes" (what
-        could not be computed, and why).
+        "interaction" (a dict a reducer, as `laws.interaction_test`), "equal_flops" (as `equal_flops`), "frontier" (as
+        `frontier`), "notes" (what could not be computed, and why).
 
     Raises:
         InputError: a column is missing, or a model has no full-token trial.
@@ -70,14 +71,20 @@ def kept_tokens(
         except InputError as error:
             found["notes"].append(f"interaction for {reducer}: {error}")
     found["equal_flops"] = equal_flops(table, y)
+    found["frontier"] = frontier(table, y, lower_is_better=lower_is_better)
     return found
 
 
 def with_full(table: pd.DataFrame, reducer: str) -> pd.DataFrame:
-    """The trials of one reducer and, as its largest K, those that keep all tokens, for seeds that have both."""
-    own = _of(table, reducer)
-    pairs = own.loc[:, ["model", "random_seed"]].drop_duplicates()
-    return pd.concat([own, _of(table, FULL).merge(pairs, on=["model", "random_seed"])], ignore_index=True)
+    """The rows of one reducer with, as its largest K, all tokens: its own such row where one model serves several K,
+    else the trial of "none", for seeds that have both.
+    """
+    own, full, trial = _of(table, reducer), _of(table, FULL), ["model", "random_seed"]
+    everything = dict(zip(full["model"], full["kept_tokens"], strict=True))
+    complete = own.loc[own["kept_tokens"].to_numpy() == [everything[model] for model in own["model"]], trial]
+    pairs = own.loc[:, trial].drop_duplicates().merge(complete, how="left", indicator=True)
+    lacking = pairs.loc[pairs["_merge"] == "left_only", trial]
+    return pd.concat([own, full.merge(lacking, on=trial)], ignore_index=True)
 
 
 def _of(table: pd.DataFrame, reducer: str) -> pd.DataFrame:
@@ -87,6 +94,30 @@ def _of(table: pd.DataFrame, reducer: str) -> pd.DataFrame:
 def _reducers(table: pd.DataFrame) -> list[str]:
     """In order of appearance, those that reduce."""
     return [name for name in dict.fromkeys(table["reducer"]) if name != FULL]
+
+
+def frontier(table: pd.DataFrame, y: str = "test_loss", *, lower_is_better: bool = True) -> list[dict[str, Any]]:
+    """Models, reducers and K that nothing cheaper or as cheap beats, by rising forward FLOPs.
+
+    Returns:
+        Dicts with "model", "reducer", "kept_tokens", "flops_per_image", `y` (mean over random seeds), "seeds".
+    """
+    place = ["model", "reducer", "kept_tokens"]
+    means = table.groupby(place, sort=False).agg(
+        flops_per_image=("flops_per_image", "mean"), **{y: (y, "mean")}, seeds=("random_seed", "nunique")
+    )
+    best = pareto(means.reset_index(), "flops_per_image", y, lower_is_better=lower_is_better)
+    return [
+        {
+            "model": row["model"],
+            "reducer": row["reducer"],
+            "kept_tokens": int(row["kept_tokens"]),
+            "flops_per_image": float(row["flops_per_image"]),
+            y: float(row[y]),
+            "seeds": int(row["seeds"]),
+        }
+        for row in best.to_dict("records")
+    ]
 
 
 def equal_flops(

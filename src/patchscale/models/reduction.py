@@ -6,7 +6,7 @@ block i calls. Shape letters: B batch, P prefix rows (class token), N tokens, K 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -27,10 +27,8 @@ class Reduction(nn.Module):
     Args:
         model: the encoder: a timm ViT or an Adventurer.
         name: of the reducer.
-        kept_tokens: K, the class token not counted; in training too, unless `nested`.
+        kept_tokens: K, the class token not counted; `keeping` changes it for a while, to fewer.
         before: index of the block whose input is reduced.
-        nested: numbers of kept tokens of which each training batch takes one at random (torch's global generator), so
-            that one model serves all of them; empty: always `kept_tokens`.
         class_token: "kept": the class token is no candidate and stays beside the K rows; "routed": it is reduced like
             any token, and K rows are all there are, as in the released filtering.
         proportional: let attention weigh merged rows by their tokens (ToMe's log-mass term). ViT only.
@@ -47,7 +45,6 @@ class Reduction(nn.Module):
         kept_tokens: int,
         *,
         before: int = 0,
-        nested: Sequence[int] = (),
         class_token: ClassToken = "kept",
         proportional: bool = False,
         **options: Any,
@@ -57,11 +54,11 @@ class Reduction(nn.Module):
         self.causal = isinstance(model, Adventurer)
         self.prefix = int(getattr(model, "num_prefix_tokens", 1)) if class_token == "kept" else 0
         self.grid = tuple(embed.grid_size) if class_token == "kept" else None
-        self.kept_tokens, self.nested, self.before = kept_tokens, tuple(nested), before
+        self.kept_tokens, self.before = kept_tokens, before
         self.name, self.proportional = name, proportional
         _check(self, class_token, len(blocks_of(model)), embed.num_patches)
         dim = int(model.embed_dim)  # type: ignore[arg-type]
-        self.reducer = build_reducer(name, dim=dim, slots=max([kept_tokens, *self.nested]), **options)
+        self.reducer = build_reducer(name, dim=dim, slots=kept_tokens, **options)
         self.bias: Tensor | None = None
 
     def enter(self, block: nn.Module, args: tuple[Tensor], kwargs: dict[str, Any]) -> tuple[tuple[Tensor], dict]:
@@ -69,7 +66,7 @@ class Reduction(nn.Module):
         x = args[0]
         prefix, tokens = self.split(x)
         scores = class_attention(block, prefix, tokens) if self.reducer.needs_scores else None
-        found = self.reducer(tokens, self.draw(), grid=self.grid, scores=scores)
+        found = self.reducer(tokens, self.kept_tokens, grid=self.grid, scores=scores)
         self.bias = self._bias(found)
         x = torch.cat([found.tokens, prefix] if self.causal else [prefix, found.tokens], dim=1)
         return (x, *args[1:]), self._told(kwargs)
@@ -83,12 +80,6 @@ class Reduction(nn.Module):
         first = x.shape[1] - self.prefix if self.causal else self.prefix
         head, tail = x[:, :first], x[:, first:]
         return (tail, head) if self.causal else (head, tail)
-
-    def draw(self) -> int:
-        """K of this pass."""
-        if not (self.training and self.nested):
-            return self.kept_tokens
-        return self.nested[int(torch.randint(len(self.nested), ()))]
 
     def _bias(self, found: Reduced) -> Tensor | None:
         """What is added to attention logits, [B, 1, 1, L]: log-mass if proportional, -inf for padding."""
@@ -108,8 +99,7 @@ class Reduction(nn.Module):
         return kwargs if self.bias is None else {**kwargs, "attn_mask": self.bias}
 
     def extra_repr(self) -> str:
-        nested = f", nested={self.nested}" if self.nested else ""
-        return f"{self.name}, kept_tokens={self.kept_tokens}, before={self.before}{nested}"
+        return f"{self.name}, kept_tokens={self.kept_tokens}, before={self.before}"
 
 
 def _check(reduction: Reduction, class_token: str, depth: int, tokens: int) -> None:
@@ -120,9 +110,8 @@ def _check(reduction: Reduction, class_token: str, depth: int, tokens: int) -> N
     if reduction.causal and (class_token == "routed" or reduction.proportional):
         what = "class_token routed" if class_token == "routed" else "proportional"
         raise InputError(f"{what} needs attention; an Adventurer reads its class token last, after the kept tokens")
-    for count in (reduction.kept_tokens, *reduction.nested):
-        if not 1 <= count <= tokens:
-            raise InputError(f"kept_tokens {count} is not between 1 and the {tokens} tokens of the image")
+    if not 1 <= reduction.kept_tokens <= tokens:
+        raise InputError(f"kept_tokens {reduction.kept_tokens} is not between 1 and the {tokens} tokens of the image")
 
 
 def blocks_of(model: nn.Module) -> nn.ModuleList | nn.Sequential:

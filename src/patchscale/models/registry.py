@@ -104,7 +104,7 @@ def create(
         drop_path: stochastic depth rate.
         reducer: one of `patchscale.tokens.reducers.REDUCERS`, or "none"; `lct_vit_*` brings its own.
         kept_tokens: tokens that a reducer leaves, the class token not counted; for `lct_vit_*` all its slots.
-        reducer_options: further arguments of `patchscale.models.reduction.Reduction`, such as `before` and `nested`.
+        reducer_options: further arguments of `patchscale.models.reduction.Reduction`, such as `before`.
         **model_kwargs: further arguments of the model, such as `flip`, `embed_dim`, `depth`.
 
     Raises:

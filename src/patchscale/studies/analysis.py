@@ -17,15 +17,15 @@ from patchscale.studies.schema import Study, Trial
 from patchscale.training import TrialConfig, read_metrics
 from patchscale.training.costs import cost_of, cost_of_trial
 
-_AT = re.compile(r"(?P<score>\w+)_(?P<letter>[pn])(?P<value>\d+)")
-MEASURED_AXES = {"p": "patch_size", "n": "task.vision_tokens"}
+_AT = re.compile(r"(?P<score>\w+)_(?P<letter>[pnk])(?P<value>\d+)")
+MEASURED_AXES = {"p": "patch_size", "n": "task.vision_tokens", "k": "kept_tokens"}
 """Axes along which one model is measured at several values, by the letter in the names of such scores."""
 
 
 def result_table(run: RunDirectory, study: Study) -> pd.DataFrame:
     """One row a finished trial, in grid order: study, axes, scores, costs, device and commit.
 
-    A trial that was measured at several patch sizes or numbers of vision tokens has a row for each.
+    A trial that was measured at several patch sizes or numbers of vision or kept tokens has a row for each.
     """
     rows = []
     for trial in study.trials():
@@ -62,6 +62,8 @@ def _config_at(config: TrialConfig, letter: str, value: int) -> TrialConfig:
     """The trial that has one value only."""
     if letter == "p":
         return config.model_copy(update={"model": config.model.model_copy(update={"patch_size": value})})
+    if letter == "k":
+        return config.model_copy(update={"model": config.model.keeping(value)})
     options = {**config.task_options, "protocol": "one_each", "vision_tokens": value}
     return config.model_copy(update={"task_options": options})
 
@@ -108,7 +110,7 @@ def fit_laws(study: Study, table: pd.DataFrame, curves: pd.DataFrame) -> dict[st
             fitted += [{"group": law.group, **law.to_dict()} for law in found]
     by = request.refinement
     differences, crossings = [], []
-    if len(set(table[by])) > 1:
+    if study.counting is None and len(set(table[by])) > 1:
         differences = attempt("differences", lambda: laws.paired_differences(table, by, group, y=request.y))
         crossings = attempt("crossings", lambda: laws.crossings(curves, by, group, "train_flops", request.y))
     found = {

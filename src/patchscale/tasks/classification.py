@@ -6,6 +6,7 @@ Shape letters: B batch, C channels, K classes, n measured samples.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -62,6 +63,11 @@ class Classification:
         """The encoder with a linear head."""
         return models.create(spec.name, num_classes=classes, **spec.arguments)
 
+    @staticmethod
+    def trained_specs(spec: ModelSpec, options: BaseModel) -> list[ModelSpec]:
+        """The model at each number of kept tokens, all equally likely in training."""
+        return [spec.keeping(kept) for kept in spec.counts] or [spec]
+
     def build_model(self) -> nn.Module:
         """See `Task.build_model`."""
         return self.network(self.spec, len(self.classes), self.options)
@@ -71,7 +77,11 @@ class Classification:
         return model
 
     def batch(self, indices: Tensor, seed: int, rows: slice) -> Batch:
-        """Inputs float32 [B, C, height, width] and targets float32 [B, K] that sum to one."""
+        """Inputs float32 [B, C, height, width] and targets float32 [B, K] that sum to one.
+
+        Where one model serves several numbers of kept tokens, targets are a pair of those and the batch's number, a
+        function of the seed.
+        """
         generator = torch.Generator().manual_seed(seed)
         pairs = whole_pairs(rows, len(indices)) if self.regularisation.mixing.active else rows
         chosen = indices[pairs]
@@ -83,22 +93,26 @@ class Classification:
         )
         start, stop, _ = rows.indices(len(indices))
         first = pairs.indices(len(indices))[0]
-        return Batch(inputs[start - first : stop - first], targets[start - first : stop - first])
+        inputs, targets = inputs[start - first : stop - first], targets[start - first : stop - first]
+        counts = self.spec.counts
+        return Batch(inputs, (targets, counts[seed % len(counts)]) if counts else targets)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross-entropy, smoothed as the recipe says, and what parts of the model ask for (`auxiliary_loss`)."""
-        smoothing = self.regularisation.label_smoothing
-        own = F.cross_entropy(model(batch.inputs).float(), batch.targets, label_smoothing=smoothing)
+        targets, kept = batch.targets if self.spec.counts else (batch.targets, None)
+        with nullcontext() if kept is None else keeping(model, kept):
+            logits = model(batch.inputs).float()
+        own = F.cross_entropy(logits, targets, label_smoothing=self.regularisation.label_smoothing)
         return own + auxiliary_loss(model).to(own.device)
 
     def measure(self, model: nn.Module, device: torch.device, autocast: Autocast, indices: Tensor) -> Measured:
         """See `Task.measure`."""
-        own = self._measured(model, device, autocast, indices)
         nested = {}
-        for kept in self.spec.nested:
+        for kept in self.spec.counts:
             with keeping(model, kept):
                 nested[kept] = self._measured(model, device, autocast, indices)
-        return own._replace(nested=nested)
+        own = nested.get(self.spec.kept_tokens or self.spec.tokens)
+        return (own or self._measured(model, device, autocast, indices))._replace(nested=nested)
 
     def _measured(self, model: nn.Module, device: torch.device, autocast: Autocast, indices: Tensor) -> Measured:
         losses, ranks = [], []
@@ -118,7 +132,7 @@ class Classification:
         A model that serves several numbers of kept tokens K also has each with `_k<K>` behind its name.
         """
         found = _scores(parts)
-        for kept in self.spec.nested:
+        for kept in self.spec.counts:
             found |= {f"{name}_k{kept}": v for name, v in _scores([part.nested[kept] for part in parts]).items()}
         return found
 

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from patchscale.data import Augment, DataSpec, Mixing
@@ -44,7 +44,8 @@ class ModelSpec(BaseModel):
     kept_tokens: int | None = Field(default=None, gt=0)
     """Tokens that the reducer leaves, the class token not counted; all by default."""
     nested: tuple[int, ...] = ()
-    """Numbers of kept tokens of which each training batch draws one; the test scores then have them all."""
+    """Numbers of kept tokens of which each training batch draws one; the test scores then have them all. None is above
+    `kept_tokens`. Without a reducer nothing is drawn."""
     reducer_options: dict[str, Any] = {}
     """Anything else about the reducer, such as `before` (the block that sees fewer tokens) or `tolerance`."""
     options: dict[str, Any] = {}
@@ -56,6 +57,26 @@ class ModelSpec(BaseModel):
         if isinstance(value, str) and "x" in value:
             return tuple(value.split("x"))
         return (value, value) if isinstance(value, int | str) else value
+
+    @model_validator(mode="after")
+    def _nested_fit(self) -> ModelSpec:
+        if not self.nested:
+            return self
+        most = self.kept_tokens or self.tokens
+        if wrong := [kept for kept in self.nested if not 1 <= kept <= most]:
+            raise ValueError(f"nested {wrong[0]} is not between 1 and the {most} kept tokens; raise kept_tokens")
+        if len(set(self.nested)) < len(self.nested):
+            raise ValueError(f"nested {list(self.nested)} names a number twice")
+        return self
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Numbers of kept tokens that one model serves; empty where it always keeps as many."""
+        return () if self.reducer == "none" else self.nested
+
+    def keeping(self, kept_tokens: int) -> ModelSpec:
+        """The model that serves one number of kept tokens alone."""
+        return self.model_copy(update={"kept_tokens": kept_tokens, "nested": ()})
 
     @property
     def size(self) -> int | str:
@@ -100,11 +121,10 @@ class ModelSpec(BaseModel):
             return {}
         if everything and not self.nested and "tolerance" not in self.reducer_options:
             return {}
-        nested = {"nested": list(self.nested)} if self.nested else {}
         return {
             "reducer": self.reducer,
             "kept_tokens": self.kept_tokens or self.tokens,
-            "reducer_options": {**nested, **self.reducer_options},
+            "reducer_options": self.reducer_options,
         }
 
 
