@@ -13,15 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from patchscale.studies import Outcome, RunDirectory, Study, Trial
-from patchscale.studies.check import count_classes
+from patchscale.studies.counting import UNKNOWN_CLASSES, planned
 from patchscale.studies.estimate_time import seconds_left
 from patchscale.studies.run_directory import Standing
 from patchscale.studies.slurm.queue import read_queue
-from patchscale.training.costs import cost_of_trial
 
 TERMINAL_SECONDS = 0.5
 LOG_SECONDS = 10.0
-UNKNOWN_CLASSES = 1000
+MIB = 2**20
+PIPED_WIDTH = 200
+"""Columns of a table that no terminal limits."""
 
 
 def duration(seconds: float | None) -> str:
@@ -91,29 +92,47 @@ def _running_line(run: RunDirectory, trial: Trial) -> str:
 
 
 def print_plan(study: Study, *, as_json: bool) -> None:
-    """The trials of a study with tokens, parameters and FLOPs, and the totals."""
-    trials = study.trials()
-    classes = count_classes(trials[0])
-    rows = []
-    for trial in trials:
-        spec, recipe = trial.config.model, trial.config.recipe
-        each = cost_of_trial(trial.config, classes or UNKNOWN_CLASSES)
-        samples = recipe.steps * recipe.batch_size if recipe.steps else None
-        total = each.flops_train * samples if samples else None
-        length = f"{recipe.steps} steps" if recipe.steps else f"{recipe.epochs:g} epochs"
-        rows.append({"trial": trial.id, **trial.axes, "tokens": spec.tokens, "params": each.params, "length": length})
-        rows[-1] |= {"flops_per_image": each.flops_forward, "train_flops": total}
+    """The trials of a study with tokens, parameters, FLOPs, memory and predicted hours, and the totals."""
+    rows, data = planned(study)
+    flops, hours = (_total(rows, name) for name in ("train_flops", "device_hours"))
     if as_json:
-        content = {"study": study.model_dump(mode="json"), "classes": classes, "trials": rows}
-        print(json.dumps(content, indent=2))
+        content = {"study": study.model_dump(mode="json"), "classes": data.classes, "train_size": data.train}
+        totals = {"train_flops": flops, "a100_hours": hours}
+        print(json.dumps({**content, "trials": rows, "total": totals}, indent=2))
         return
-    table = Table(*(name for name in rows[0]), title=f"{study.title} ({study.scale}): {len(rows)} trials")
+    titles = {
+        "memory_bytes_per_image": "MiB/image",
+        "device_hours": "A100 hours",
+        "flops_per_image": "FLOPs/image",
+        "train_flops": "FLOPs",
+    }
+    title = f"{study.title} ({study.scale}): {len(rows)} trials"
+    table = Table(*(titles.get(name, name) for name in rows[0]), title=title)
     for row in rows:
-        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
-    Console().print(table)
+        row |= {"memory_bytes_per_image": row["memory_bytes_per_image"] / MIB}
+        table.add_row(*(_short(value) for value in row.values()))
+    Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
     print(f"recipe: {study.recipe.model_dump_json(exclude_defaults=True)}")
-    counted = f"{classes} classes" if classes else f"heads counted with {UNKNOWN_CLASSES} classes until it is loaded"
-    print(f"data: {study.data.name}, {counted}; nothing was run")
+    counted = f"heads counted with {UNKNOWN_CLASSES} classes until it is loaded"
+    known = f"{data.classes} classes, {data.train:,} training images" if data.classes and data.train else counted
+    if study.counting is None:
+        print(f"data: {study.data.name}, {known}; nothing was run")
+        if flops and hours:
+            print(f"total: {flops:.3g} training FLOPs, {hours:,.3g} A100 hours by table 6's efficiencies")
+    else:
+        print(f"data: {study.data.name}, {known}; a study of cost: trials are counted, not trained")
+
+
+def _short(value: object) -> str:
+    """Three digits of what is large or not whole."""
+    large = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) >= 1e6
+    return f"{value:.3g}" if large or isinstance(value, float) else str(value)
+
+
+def _total(rows: list[dict], name: str) -> float | None:
+    """The sum of a column; none where a trial lacks it."""
+    values = [row[name] for row in rows]
+    return None if None in values else sum(values)
 
 
 def print_status(folder: Path, *, as_json: bool) -> None:

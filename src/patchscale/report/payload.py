@@ -19,12 +19,13 @@ from patchscale.report.planner import planner_grid
 from patchscale.report.precision import precision_curves
 from patchscale.report.run import CURVE_COLUMNS, Run
 from patchscale.report.unfinished import unfinished, with_axes
-from patchscale.report.verdict import falling, falling_sentences, inversions, plural, verdict
+from patchscale.report.verdict import counted_verdict, falling, falling_sentences, inversions, plural, verdict
 
 OUTCOMES = {
     "trial", "task", "data", "tokens", "random_seed", "params", "params_without_positions", "flops_per_image",
     "train_flops", "steps", "samples_seen", "train_loss", "test_loss", "top1", "top5", "loss_drop_last_doubling",
-    "seconds", "images_per_second", "peak_memory_bytes", "precision", "device", "commit",
+    "seconds", "images_per_second", "peak_memory_bytes", "memory_bytes_per_image",
+    "device_hours_per_epoch", "precision", "device", "commit",
     "state", "reason", "step", "loss",
 }  # fmt: skip
 """Columns of the result table that are no axis; the task's other scores are known from the learning curves."""
@@ -52,13 +53,15 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
     labels = model_labels(distinct(every, "model"))
     shown = results.assign(model=[labels[name] for name in results["model"]]) if len(results) else results
     worded = [relabelled(entry, labels) for entry in differences]
+    counted = all(run.study.get("counting") for run in runs)
     return clean(
         {
             "title": title,
             "name": name,
             "live": live,
             "y": y,
-            "verdict": verdict(shown, worded, name, y),
+            "counted": counted,
+            "verdict": counted_verdict(shown, y) if counted else verdict(shown, worded, name, y),
             "inversions": inversions(differences),
             "falling": falling_sentences(shown),
             "falling_trials": list(falling(results)["trial"]) if len(results) else [],

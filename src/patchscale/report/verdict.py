@@ -32,6 +32,18 @@ def verdict(results: pd.DataFrame, differences: Sequence[dict[str, Any]], study:
     return " ".join(part for part in parts if part)
 
 
+def counted_verdict(results: pd.DataFrame, y: str) -> str:
+    """One paragraph of a study that trained nothing: what was counted, for what, and the range of `y`."""
+    patches = listed(sorted(distinct(results, "patch_size"), reverse=True))
+    what = f"{listed(distinct(results, 'model'))} were counted from their shapes at patch sizes {patches}"
+    device = listed(distinct(results, "device")).removesuffix(", predicted")
+    least, most = (f"{value:,.3g}" for value in (results[y].min(), results[y].max()))
+    return (
+        f"Nothing was trained here: {what} ({plural(len(results), 'trial')}). Every point is a prediction for "
+        f"{device}; {y.replace('_', ' ')} runs from {least} to {most}."
+    )
+
+
 def inversions(differences: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The refinements whose interval says that the finer patch is worse."""
     return [entry for entry in differences if entry["verdict"] == "inversion"]

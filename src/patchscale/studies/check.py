@@ -17,11 +17,13 @@ from patchscale.tasks import build_network
 from patchscale.tokens import grid_size
 from patchscale.training import TrialConfig, make_task
 from patchscale.training.costs import cost_of_trial
+from patchscale.training.order import build_sampler
 
 
 class _Data(NamedTuple):
     classes: int
     decodes: bool
+    train_size: int
 
 
 def check(study: Study) -> None:
@@ -43,7 +45,8 @@ def check(study: Study) -> None:
         kind = _kind_of_data(config)
         if kind not in read:
             task = make_task(config)
-            read[kind] = _Data(len(task.classes), task.decodes)
+            read[kind] = _Data(len(task.classes), task.decodes, task.train_size)
+        build_sampler(config, read[kind].train_size)
         with torch.device("meta"):
             build_network(config.task, spec, read[kind].classes, config.task_options)
         cost_of_trial(config, read[kind].classes)
@@ -54,23 +57,34 @@ def check(study: Study) -> None:
         )
 
 
-def count_classes(trial: Trial) -> int | None:
-    """Classes of a trial's data without decoding an image; none for a set that would have to be downloaded first.
+class AboutData(NamedTuple):
+    """Numbers of a trial's data; None for a set that would have to be downloaded first."""
+
+    classes: int | None
+    train: int | None
+    """Training images."""
+
+
+def about_data(trial: Trial) -> AboutData:
+    """Classes and training images of a trial's data, without decoding an image.
 
     Raises:
         InputError: a directory that cannot be read.
     """
     data = trial.config.data
     if data.name.startswith("hf:"):
-        return None
+        return AboutData(None, None)
     sets = {"captioning": CAPTION_SETS, "segmentation": MASK_SETS, "detection": BOX_SETS}
     known = sets.get(trial.config.task, {one.name: one for one in known_sets()})
     if data.name in known:
-        return known[data.name].classes
+        size = data.train_size or known[data.name].train
+        return AboutData(known[data.name].classes, min(size, data.limit_train or size))
     listed = data.model_copy(update={"memory_gib": 0.0})
-    return len(make_task(trial.config.model_copy(update={"data": listed})).classes)
+    task = make_task(trial.config.model_copy(update={"data": listed}))
+    return AboutData(len(task.classes), task.train_size)
 
 
 def _kind_of_data(config: TrialConfig) -> str:
     """Equal for trials that read the same images."""
-    return json.dumps([config.task, config.task_options, config.data.model_dump(mode="json"), config.model.input_size])
+    images = config.data.model_dump(mode="json", exclude={"repeat_fraction", "repeats"})
+    return json.dumps([config.task, config.task_options, images, config.model.input_size])

@@ -12,6 +12,7 @@ import torch
 from patchscale.errors import InputError
 from patchscale.studies.analysis import analyse
 from patchscale.studies.check import check
+from patchscale.studies.counting import count_study
 from patchscale.studies.estimate_time import work
 from patchscale.studies.local import LocalLauncher, Sharing
 from patchscale.studies.provenance import provenance
@@ -62,6 +63,8 @@ def run(
         InputError: data, model or folder do not fit, or Slurm is not there; nothing has been started then.
         KeyboardInterrupt: work was stopped and saved; on Slurm it goes on, only the watching ends.
     """
+    if study.counting is not None:
+        return _count(study, RunDirectory(Path(out)), say)
     check_trackers(trackers)
     if slurm is not None:
         require_slurm()
@@ -90,6 +93,18 @@ def run(
     }
     finished = any(directory.result(trial.id) for trial in trials)
     return Outcome(directory, study, analyse(directory) if finished else None, failed)
+
+
+def _count(study: Study, directory: RunDirectory, say: Callable[[str], None]) -> Outcome:
+    """A study that trains nothing: rows counted from shapes, and laws of them."""
+    assert study.counting is not None
+    say(f"counting {len(study.trials())} trials from their shapes; nothing is trained")
+    directory.create()
+    with directory.hold_study():
+        about = {"launcher": "local", "sharing": vars(Sharing(workers=1, threads=1))}
+        directory.write_study(study, {**about, "provenance": provenance(f"predicted for {study.counting.device}")})
+        count_study(directory, study)
+    return Outcome(directory, study, analyse(directory), {})
 
 
 def in_running_order(trials: list[Trial]) -> list[Trial]:

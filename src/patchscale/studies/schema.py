@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from patchscale.cost import device_of
 from patchscale.data import DataSpec
 from patchscale.errors import InputError
 from patchscale.laws import get_form
@@ -44,6 +45,22 @@ class LawRequest(BaseModel):
     forms: tuple[str, ...] = ("power_floor", "power")
     refinement: str = "patch_size"
     """The axis whose neighbouring values are compared in pairs of equal random seeds."""
+
+
+class Counting(BaseModel):
+    """For which device the cost of every trial is predicted, in a study that trains nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: str = "a100"
+
+    @field_validator("device")
+    @classmethod
+    def _known(cls, device: str) -> str:
+        try:
+            return device_of(device).name
+        except InputError as error:
+            raise ValueError(str(error)) from error
 
 
 class Trial(BaseModel):
@@ -88,12 +105,15 @@ class Study(BaseModel):
     skip: list[dict[str, Any]] = []
     """Combinations left out: each entry names axes with a value or a list of values, all of which must match."""
     evaluations: int = Field(default=6, ge=1)
+    even_evaluations: int = Field(default=0, ge=0)
     init: Init | None = None
     """Weights that every trial starts from; an axis `init` lists files instead."""
     init_digests: dict[str, str] = {}
     """SHA-256 of the files of axis `init`; settled when a study is prepared, so that other weights are other trials."""
     stages: tuple[Stage, ...] = ()
     """Trainings that every trial begins with; see `TrialConfig.stages`."""
+    counting: Counting | None = None
+    """Trials are counted from shapes and predicted for a device instead of being trained."""
     laws: LawRequest = LawRequest()
 
     @field_validator("axes")
@@ -194,6 +214,7 @@ class Study(BaseModel):
                     "task": self.task,
                     "random_seed": point.get("random_seed", 0),
                     "evaluations": self.evaluations,
+                    "even_evaluations": self.even_evaluations,
                     "init": init if "init" in point else self.init,
                     "stages": self.stages,
                 }
@@ -225,6 +246,8 @@ def _is_axis(name: str) -> bool:
 
 
 KEYS = tuple(
-    name for part in (Study, TrialConfig, ModelSpec, Recipe, DataSpec, LawRequest) for name in part.model_fields
+    name
+    for part in (Study, TrialConfig, ModelSpec, Recipe, DataSpec, LawRequest, Counting)
+    for name in part.model_fields
 )
 """Every key that a study or trial file may hold, to suggest one for a mistyped one."""

@@ -64,9 +64,9 @@ function lawSection() {
   }
   const confidence = (D.laws[0] || {}).confidence;
   const { element, body } = section("law", "The law",
-    `Each dot is one trial; finer patches give more tokens, to the right. Both axes are logarithmic.${lawState.published ? " Published points: ImageNet-1k, Base models, as error rates, because the tables print accuracies." : ""}`, controls);
+    `Each dot is one trial${D.counted ? ", counted and not trained" : ""}; finer patches give more tokens, to the right. Both axes are logarithmic.${lawState.published ? " Published points: ImageNet-1k, Base models, as error rates, because the tables print accuracies." : ""}`, controls);
   body.append(key([
-    ["dot", "var(--measured)", "measured, one random seed"],
+    D.counted ? ["dot", "var(--predicted)", "counted from shapes, predicted"] : ["dot", "var(--measured)", "measured, one random seed"],
     ...(forms.length ? [["line", "var(--predicted)", confidence ? `fit with ${Math.round(100 * confidence)} % interval` : "fit with interval"]] : []),
     ...(lawState.published ? [["diamond", "var(--published)", "published"]] : []),
   ]));
@@ -136,8 +136,8 @@ function lawPlot(panel, ranges) {
     });
   }
   data.push({
-    x: points.map((row) => row[name]), y: points.map((row) => valueOf(row, lawState.y)), mode: "markers", name: "measured",
-    marker: { color: clear(c.measured, 0.75), size: 8, line: { color: c.page, width: 1 } },
+    x: points.map((row) => row[name]), y: points.map((row) => valueOf(row, lawState.y)), mode: "markers", name: D.counted ? "predicted" : "measured",
+    marker: { color: clear(D.counted ? c.predicted : c.measured, 0.75), size: 8, line: { color: c.page, width: 1 } },
     text: points.map((row) => `${groupLabel(group)}<br>patch ${row.patch_size ?? "–"}, ${number(row.tokens)} tokens, seed ${row.random_seed ?? "–"}<br>${label(lawState.y)} ${format(lawState.y, valueOf(row, lawState.y))}`),
     hovertemplate: "%{text}<extra></extra>",
   });
