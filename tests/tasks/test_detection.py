@@ -208,7 +208,9 @@ def test_empty_and_odd_images_train_and_are_searched(name, patch_size, size):
         total = sum(losses.values())
         total.backward()
         assert total.isfinite()
-        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters()), (
+            "several processes need all"
+        )
         assert losses["mask_loss"] > 0 if objects[0] is some else losses["mask_loss"] == 0
     model.eval()
     with torch.no_grad():
