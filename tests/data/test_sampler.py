@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from timm.data.distributed_sampler import RepeatAugSampler
 
-from patchscale.data import EpochSampler
+from patchscale.data import DataSpec, EpochSampler, RepeatSampler
+from patchscale.errors import InputError
 
 
 @settings(deadline=None, max_examples=40)
@@ -74,3 +78,57 @@ def test_nonsense_is_refused():
         EpochSampler(4, 0, 4, repeats=0)
     with pytest.raises(ValueError, match="negative"):
         EpochSampler(4, 0, 4).batch(-1)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    batch=st.integers(1, 30), steps=st.integers(1, 30), fraction=st.floats(0.01, 1.0),
+    repeats=st.integers(1, 50), spare=st.integers(0, 5), seed=st.integers(0, 2**32),
+)  # fmt: skip
+def test_the_subset_is_seen_r_times_and_all_others_once(batch, steps, fraction, repeats, spare, seed):
+    total = batch * steps
+    size = round(fraction * total) // repeats
+    assume(size)
+    different = size + total - size * repeats
+    sampler = RepeatSampler(different + spare, seed, batch, steps, fraction, repeats)
+    seen = torch.cat([sampler.batch(step) for step in range(steps)])
+    counts = Counter(seen.tolist())
+    assert (len(seen), len(counts)) == (total, different)
+    assert {counts[image] for image in sampler.subset.tolist()} == {repeats}
+    assert all(counts[image] == 1 for image in sampler.unique.tolist())
+    assert seen[~torch.isin(seen, sampler.subset)].tolist() == sampler.unique.tolist()
+
+
+def test_repeated_samples_come_in_passes_spread_evenly_over_training():
+    sampler = RepeatSampler(1000, 3, 16, 50, 0.25, 20)
+    assert len(sampler.subset) == 10
+    repeated = torch.stack([torch.isin(sampler.batch(step), sampler.subset) for step in range(50)])
+    assert (repeated.sum(1) == 4).all()
+    order = torch.cat([sampler.batch(step) for step in range(50)])[repeated.flatten()].view(20, 10)
+    assert (order.sort(1).values == sampler.subset.sort().values).all()
+    assert not torch.equal(order[0], order[1])
+
+
+def test_a_repeated_step_is_a_pure_function_of_seed_and_step():
+    forward = RepeatSampler(500, 5, 8, 40, 0.3, 7)
+    batches = [forward.batch(step) for step in range(40)]
+    for step in (39, 3, 17, 0):
+        assert torch.equal(RepeatSampler(500, 5, 8, 40, 0.3, 7).batch(step), batches[step])
+        assert torch.equal(forward.batch(step), batches[step])
+    assert not torch.equal(RepeatSampler(500, 6, 8, 40, 0.3, 7).batch(0), batches[0])
+
+
+def test_smaller_subsets_are_part_of_larger_ones():
+    many, few = (RepeatSampler(1000, 1, 10, 100, 0.2, repeats) for repeats in (2, 40))
+    assert set(few.subset.tolist()) < set(many.subset.tolist())
+
+
+def test_repetition_that_cannot_be_is_refused_with_the_numbers():
+    with pytest.raises(InputError, match="sees 919 different images in 1,000 samples, but there are 900 training"):
+        RepeatSampler(900, 0, 10, 100, 0.09, 10)
+    with pytest.raises(InputError, match=r"repeats 101 is more than the 100 samples that repeat_fraction 0\.1 takes"):
+        RepeatSampler(1000, 0, 10, 100, 0.1, 101)
+    with pytest.raises(ValueError, match="step 100"):
+        RepeatSampler(1000, 0, 10, 100, 0.1, 10).batch(100)
+    with pytest.raises(ValidationError, match="repeats 3 of no sample; set repeat_fraction"):
+        DataSpec(repeats=3)

@@ -1,7 +1,7 @@
 """Labelled images for trials: sets by name or directory, held as uint8 or read from disk, and what is done to batches.
 
-`load(DataSpec(...), split, input_size)` gives an `ImageSet`; `EpochSampler` says which images a step sees;
-`Augment`, `Mixing` and `normalise` prepare batches.
+`load(DataSpec(...), split, input_size)` gives an `ImageSet`; `EpochSampler` or `RepeatSampler` says which images a step
+sees; `Augment`, `Mixing` and `normalise` prepare batches.
 """
 
 from patchscale.data.ahead import read_ahead
@@ -10,7 +10,7 @@ from patchscale.data.draws import Draws
 from patchscale.data.image_set import Crop, ImageSet
 from patchscale.data.mixing import Mixing, whole_pairs
 from patchscale.data.registry import load
-from patchscale.data.sampler import EpochSampler
+from patchscale.data.sampler import EpochSampler, RepeatSampler
 from patchscale.data.spec import DataSpec
 from patchscale.data.transforms import Augment, normalise
 
@@ -23,6 +23,7 @@ __all__ = [
     "ImageSet",
     "KnownSet",
     "Mixing",
+    "RepeatSampler",
     "describe",
     "known_sets",
     "load",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, Split] = ("train", "test")
@@ -26,7 +26,8 @@ class DataSpec(BaseModel):
         clutter: pieces of other digits per digit-sized area in `digits_in_clutter`.
         cells: cells along a side of a grid of `glyphs`.
         colours: colours of `glyphs`, of which every cell has one.
-        test_fraction: for a folder of class folders without splits: the share of each class held out for test.
+        test_fraction: for a folder of class folders without splits: the share of each class held out for test; for
+            papers with a table of pages: the share of each paper's last pages.
         bad_images: an unreadable image either stops with its name ("fail") or is left out, counted and named ("skip").
         resample: filter for every change of size, always with antialiasing.
         test_crop: share of the largest centred H:W rectangle that the test view keeps (the older ImageNet habit is
@@ -36,6 +37,12 @@ class DataSpec(BaseModel):
         ignore_label: for a directory of masks: the value of pixels that no loss and no score counts.
         zero_label: for a directory of masks: whether 0 is the first class, or not counted either, so that value v is
             class v - 1 (ADE20K's rule).
+        page_label: for papers with a table of pages: the class of an image is its "paper", or whether its pages are in
+            "order".
+        pages_per_image: for papers: neighbouring pages that are stacked in an image.
+        repeat_fraction: share of the samples seen that comes from a small subset of the training images, over and over,
+            while the others are seen once; 0: all images in epochs. See `RepeatSampler`.
+        repeats: how often each image of that subset is seen.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +65,16 @@ class DataSpec(BaseModel):
     memory_gib: float = Field(default=4.0, ge=0.0)
     ignore_label: int = Field(default=255, ge=0, le=255)
     zero_label: Literal["class", "ignored"] = "class"
+    page_label: Literal["paper", "order"] = "paper"
+    pages_per_image: int = Field(default=1, ge=1)
+    repeat_fraction: float = Field(default=0.0, ge=0.0, le=1.0)
+    repeats: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _repeats_a_fraction(self) -> DataSpec:
+        if self.repeats > 1 and not self.repeat_fraction:
+            raise ValueError(f"repeats {self.repeats} of no sample; set repeat_fraction, as in 0.1")
+        return self
 
     def limit(self, split: Split) -> int | None:
         """The most images of `split` to keep."""

@@ -14,14 +14,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from patchscale.data import EpochSampler
+from patchscale.data import RepeatSampler
 from patchscale.errors import InputError
 from patchscale.tasks import Batch, Task
 from patchscale.training.checkpoint import collect_tensors, restore
 from patchscale.training.drop_path import StochasticDepth
 from patchscale.training.evaluation import evaluate_together
 from patchscale.training.init import apply_init
+from patchscale.training.memorisation import Memorisation
 from patchscale.training.optimizer import build_average, build_optimizer, build_schedule
+from patchscale.training.order import build_sampler
 from patchscale.training.outcome import TrainingFailed
 from patchscale.training.placement import Parallel, place, whole
 from patchscale.training.processes import Processes, divide
@@ -42,7 +44,7 @@ class Learner:
         parallel: where the weights lie if there are several.
 
     Raises:
-        InputError: the batch has too few samples for so many parts, or the recipe or weights do not fit.
+        InputError: the batch has too few samples for so many parts, or recipe, weights or repetition do not fit.
     """
 
     def __init__(
@@ -51,7 +53,9 @@ class Learner:
         recipe, seed = config.recipe, config.random_seed
         self.config, self.task, self.device, self.processes = config, task, device, processes
         self.steps = recipe.total_steps(task.train_size)
-        self.sampler = EpochSampler(task.train_size, derive(seed, "order"), recipe.batch_size, recipe.augment_repeats)
+        with processes.together():
+            self.sampler = build_sampler(config, task.train_size)
+            self.memorisation = Memorisation(config, self.sampler) if isinstance(self.sampler, RepeatSampler) else None
         self.divisions = divide(recipe.batch_size, processes.size * recipe.accumulation)
         self.first_part = processes.rank * recipe.accumulation
         self.own_rows = self.divisions[self.first_part : self.first_part + recipe.accumulation]
@@ -129,11 +133,16 @@ class Learner:
     def scores(self) -> dict[str, float]:
         """Of the whole test set, divided among the processes; averaged weights if the recipe has an average.
 
+        Where a subset is repeated, also what the model remembers of it.
+
         Raises:
             TrainingFailed: in every process, if the test loss is not finite.
         """
         with self.placement.evaluated() as model:
-            return evaluate_together(self.task, model, self.device, self.autocast, self.processes)
+            found = evaluate_together(self.task, model, self.device, self.autocast, self.processes)
+            if self.memorisation is not None:
+                found |= self.memorisation.scores(model, self.device, self.autocast)
+            return found
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that `restore` needs, in the first process; all must ask."""

@@ -42,6 +42,8 @@ class TrialConfig(BaseModel):
     random_seed: int = Field(default=0, ge=0)
     evaluations: int = Field(default=6, ge=1)
     """Test points: after 1, 1/2, 1/4, ... of the steps."""
+    even_evaluations: int = Field(default=0, ge=0)
+    """Further test points, evenly spaced to the end: they show a test loss that rises on the way."""
     init: Init | None = None
     """Weights to start from; random ones by default."""
     stages: tuple[Stage, ...] = ()
@@ -103,4 +105,5 @@ class TrialConfig(BaseModel):
 
     def evaluation_steps(self, steps: int) -> set[int]:
         """Steps after which the test set is evaluated."""
-        return {max(1, steps >> halvings) for halvings in range(self.evaluations)}
+        even = {max(1, steps * part // self.even_evaluations) for part in range(1, self.even_evaluations + 1)}
+        return {max(1, steps >> halvings) for halvings in range(self.evaluations)} | even
