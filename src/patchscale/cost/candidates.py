@@ -78,7 +78,7 @@ def _starts(name: str, side: int, patch_size: int) -> tuple[str, ...]:
 
 
 def _default_models(device: Device) -> list[str]:
-    small = {"atto", "femto"} if device.is_cpu else {"atto", "femto", "pico", "nano"}
+    small = {"zepto", "atto", "femto"} if device.is_cpu else {"zepto", "atto", "femto", "pico", "nano"}
     return [name for name in SHAPES if name.endswith("_patch16") and name.split("_")[1] not in small]
 
 

@@ -1,7 +1,7 @@
 """The shapes of every model the package can build: one table, read by `models` (to build) and `cost` (to count).
 
 No torch here. DeiT: "Training data-efficient image transformers", tables 1 and 7 of the patchification paper;
-Adventurer: the same table 7. `atto` to `nano` are ours, for CPUs.
+Adventurer: the same table 7. `zepto` to `nano` are ours, for CPUs.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class ModelShape:
 
 DEIT_SIZES = {
     # size: (embed_dim, depth, heads)
+    "zepto": (16, 2, 1),
     "atto": (32, 2, 1),
     "femto": (48, 3, 3),
     "pico": (64, 4, 2),
