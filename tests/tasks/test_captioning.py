@@ -12,8 +12,8 @@ from patchscale.data.captions import load_captions
 from patchscale.errors import InputError
 from patchscale.tasks import ModelSpec, Regularisation
 from patchscale.tasks.captioning import Captioning, Options
+from patchscale.tasks.captioning.asking import Asked
 from patchscale.tasks.captioning.contrastive import gram_loss, matching_loss, trimmed
-from patchscale.tasks.captioning.task import Asked
 
 SMALL = {"fusion_width": 16, "fusion_depth": 1, "fusion_heads": 2, "language_width": 16, "language_heads": 2}
 CPU = torch.device("cpu")
@@ -70,7 +70,7 @@ def test_loss_counts_answers_only_and_the_next_word():
     text = Asked.of(task.batch(torch.arange(4), 1, slice(None))).text
     for row in range(4):
         answer = text.following[row][text.counted[row]].tolist()
-        assert answer[-1] == task.end
+        assert answer[-1] == task.spelling.end
         assert task.spelling.decode(answer) in {
             answer for exchange in task.train_set.exchanges[row] for answer in exchange.answers
         }
@@ -128,7 +128,7 @@ def test_exact_match_is_what_greedy_decoding_says():
         exchange = task.test_set.exchanges[image][number]
         asked = torch.tensor([task.spelling.encode(exchange.question)])
         inputs = normalise(task.test_set.read([image]), task.mean, task.std)
-        said = model.generate(model.vision(inputs, None, 5), asked, task.end, 12)[0].tolist()
+        said = model.generate(model.vision(inputs, None, 5), asked, task.spelling.end, 12)[0].tolist()
         assert (task.spelling.decode(said) == exchange.answers[0]) == exact
 
 

@@ -84,7 +84,10 @@ def evaluate(
 
 @app.command(epilog="Example:  patchscale predict photo.jpg --weights runs/mine/weights.safetensors --out predictions")
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Image files, folders of images, or one COCO json (detection).")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="Image files or folders; a COCO json (detection); a JSONL file of questions (captioning)."),
+    ],
     weights: Weights,
     out: Annotated[Path, typer.Option(help="Folder for predictions.csv and, for dense tasks, pictures.")] = Path(
         "predictions"
@@ -92,7 +95,7 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="Classes per image.")] = 5,
     as_json: Json = False,
 ) -> None:
-    """What a model sees: classes of each image, or objects with boxes and masks, drawn and as COCO json."""
+    """What a model sees: classes of each image, objects with boxes and masks, drawn and as COCO json, or answers."""
     from patchscale.errors import InputError
     from patchscale.files import write_text
     from patchscale.training.use import predict_images

@@ -39,7 +39,8 @@ def predict_images(paths: list[Path], weights: Path, out: Path, *, top: int = 5)
     """What trained weights say of images; a task with more to show than classes writes it to `out`.
 
     Args:
-        paths: image files or folders of images; for detection also one COCO json.
+        paths: image files or folders of images; for detection also one COCO json, for captioning JSONL files of
+            questions.
         weights: of a finished trial.
         out: an existing folder.
         top: classes per image, for classification.

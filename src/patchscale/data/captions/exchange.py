@@ -41,7 +41,7 @@ class Speller:
 
     def __init__(self, known: tuple[str, ...]) -> None:
         assert known[: len(SPECIAL)] == SPECIAL
-        self.known = known
+        self.known, self.end = known, known.index(END)
         self._number = {word: number for number, word in enumerate(known)}
 
     def encode(self, text: str) -> list[int]:

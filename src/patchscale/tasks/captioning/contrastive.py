@@ -42,10 +42,14 @@ def contrastive_parts(model: nn.Module, images: Tensor, text: Spelled, count: in
     """Fused tokens [B, n, D] and the embedding of each answer [B, D]."""
     whole: Any = model
     fused = whole.fused(images, text.question, count)
-    counted = text.counted[..., None].to(fused.dtype)
-    words = whole.language.embedding(text.following).to(fused.dtype)
-    mean = (words * counted).sum(1) / counted.sum(1)
-    return fused, trimmed(whole.text(mean))
+    return fused, text_embedding(whole, text).to(fused.dtype)
+
+
+def text_embedding(model: Any, text: Spelled) -> Tensor:
+    """The embedding of each answer in the fusion's space, [B, D]."""
+    words = model.language.embedding(text.following)
+    counted = text.counted[..., None].to(words.dtype)
+    return trimmed(model.text((words * counted).sum(1) / counted.sum(1)))
 
 
 def trimmed(rows: Tensor) -> Tensor:

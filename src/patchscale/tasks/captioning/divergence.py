@@ -80,7 +80,7 @@ def divergence(first: Tensor, second: Tensor) -> Divergence:
         raise InputError(
             f"hidden states {list(first.shape)} and {list(second.shape)} are no pairs; give two arrays [S, n, d]"
         )
-    first, second = first.double(), second.double()
+    first, second = first.detach().double(), second.detach().double()
     distance = (first - second).cumsum(1).norm(dim=2)
     own = [F.normalize(rows, dim=2) for rows in (first, second)]
     sums = [rows.cumsum(1) for rows in own]

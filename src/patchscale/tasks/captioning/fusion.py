@@ -67,12 +67,19 @@ class Fusion(nn.Module):
             question: word numbers int64 [B, Q], negative for padding; None to leave the question outside.
             count: n.
         """
-        batch = len(image)
+        return self._rows(image, question, count)[:, -count:]
+
+    def image_rows(self, image: Tensor) -> Tensor:
+        """What the decoder makes of the image's own rows, [B, V N, D]; they see neither question nor queries."""
+        return self._rows(image, None, 0)
+
+    def _rows(self, image: Tensor, question: Tensor | None, count: int) -> Tensor:
+        """All rows of the decoder, [B, V N + Q + n, D]."""
         rows = self.enter(self.norm(image))
         parts = [rows if self.places is None else rows + self.places]
         if question is not None:
             parts.append(self.words(question.clamp_min(0)))
-        rows = torch.cat([*parts, self.queries[:count].expand(batch, -1, -1)], dim=1)
+        rows = torch.cat([*parts, self.queries[:count].expand(len(image), -1, -1)], dim=1)
         mask = None
         if question is not None:
             seen = F.pad(question >= 0, (image.shape[1], count), value=True)
@@ -80,7 +87,7 @@ class Fusion(nn.Module):
             causal = torch.ones(length, length, dtype=torch.bool, device=rows.device).tril()
             mask = causal & seen[:, None, None, :] | torch.eye(length, dtype=torch.bool, device=rows.device)
         positions = torch.arange(rows.shape[1], device=rows.device)
-        return self.decoder(rows, positions, mask)[:, -count:]
+        return self.decoder(rows, positions, mask)
 
 
 class Bottleneck(nn.Module):

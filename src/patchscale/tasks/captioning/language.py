@@ -81,6 +81,11 @@ class HubLanguage(nn.Module):
         self.model: Any = load_backbone(name)
         self.width = self.model.get_input_embeddings().embedding_dim
 
+    @property
+    def embedding(self) -> nn.Embedding:
+        """A row for each word."""
+        return self.model.get_input_embeddings()
+
     def hidden(self, vision: Tensor, words: Tensor) -> Tensor:
         """See `SmallLanguage.hidden`."""
         found = self.model(inputs_embeds=self._rows(vision, words), output_hidden_states=True, use_cache=False)
@@ -92,7 +97,7 @@ class HubLanguage(nn.Module):
         return self.model(inputs_embeds=rows, use_cache=False, logits_to_keep=words.shape[1]).logits
 
     def _rows(self, vision: Tensor, words: Tensor) -> Tensor:
-        embedded = self.model.get_input_embeddings()(words)
+        embedded = self.embedding(words)
         return torch.cat([vision.to(embedded.dtype), embedded], dim=1)
 
 

@@ -73,6 +73,10 @@ class Options(BaseModel):
             raise ValueError(f"kinds {self.kinds} are relative frequencies; use numbers from 0, one of them positive")
         return self
 
+    def weight(self, kind: str) -> float:
+        """How often a kind of question is asked in training, relative to the others; 0: never, and not tested."""
+        return self.kinds.get(kind, 0.0) if self.kinds else 1.0
+
     @property
     def counts(self) -> tuple[int, ...]:
         """Numbers of vision tokens that are evaluated, rising."""

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from patchscale.data.captions import END
 from patchscale.tasks.captioning.language import transformers
 
 PADDED = -1
@@ -21,6 +20,8 @@ class Spelling(Protocol):
     """Texts as numbers of a vocabulary."""
 
     known: tuple[str, ...]
+    end: int
+    """Number of the end mark."""
 
     def encode(self, text: str) -> list[int]:
         """Numbers of a text."""
@@ -51,11 +52,6 @@ class HubSpeller:
                 break
             kept.append(number)
         return self._tokenizer.decode(kept).strip()
-
-
-def end_of(spelling: Spelling) -> int:
-    """Number of the end mark."""
-    return spelling.end if isinstance(spelling, HubSpeller) else spelling.known.index(END)
 
 
 class Turn(NamedTuple):
