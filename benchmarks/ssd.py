@@ -19,7 +19,6 @@ import argparse
 import importlib.util
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -35,6 +34,7 @@ from patchscale.mixers.lean import LeanMixer, MixerSpec
 from patchscale.mixers.native import CHUNK
 from patchscale.mixers.plain import ssd_plain
 from patchscale.mixers.reference import ssd_reference
+from patchscale.training.machine import peak_memory_bytes
 
 HEADS, WIDTH, STATE, DIM = 8, 64, 64, 256
 LENGTHS = (784, 3_136, 12_544, 50_178)
@@ -78,7 +78,7 @@ def share(best: dict, name: str, flops: float) -> dict[str, float]:
 
 
 def peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_memory_bytes(CPU) / 2**20
 
 
 def ssd_inputs(length: int, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sys
 import time
 
@@ -19,10 +18,11 @@ import torch
 import torch.nn.functional as F
 
 from patchscale.models import create
+from patchscale.training.machine import peak_memory_bytes
 
 
 def peak_gib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return peak_memory_bytes(torch.device("cpu")) / 2**30
 
 
 def main() -> None:

@@ -40,8 +40,10 @@ def peak_memory_bytes(device: torch.device) -> int:
     """Largest memory held at once: allocated on a GPU, else resident in the process (libraries included)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    status = Path("/proc/self/status")
+    if status.exists():  # `ru_maxrss` of Linux begins at what the process that started this one had held
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _processor() -> str:
