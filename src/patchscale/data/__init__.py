@@ -10,7 +10,7 @@ from patchscale.data.draws import Draws
 from patchscale.data.image_set import Crop, ImageSet
 from patchscale.data.mixing import Mixing, whole_pairs
 from patchscale.data.registry import load
-from patchscale.data.sampler import EpochSampler, RepeatSampler
+from patchscale.data.sampler import EpochSampler, RepeatSampler, subset_size
 from patchscale.data.spec import DataSpec
 from patchscale.data.transforms import Augment, normalise
 
@@ -29,5 +29,6 @@ __all__ = [
     "load",
     "normalise",
     "read_ahead",
+    "subset_size",
     "whole_pairs",
 ]

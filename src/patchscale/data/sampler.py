@@ -91,21 +91,9 @@ class RepeatSampler:
 
     def __init__(self, n: int, seed: int, batch_size: int, steps: int, fraction: float, repeats: int):
         self.batch_size, self.total = batch_size, steps * batch_size
-        share = round(fraction * self.total)
-        size = share // repeats
-        if not size:
-            raise InputError(
-                f"repeats {repeats:,} is more than the {share:,} samples that repeat_fraction {fraction:g} takes of "
-                f"{self.total:,}; lower it to {share:,} or less, or train longer"
-            )
+        size = subset_size(n, self.total, fraction, repeats)
         self._repeated = size * repeats
         different = size + self.total - self._repeated
-        if different > n:
-            raise InputError(
-                f"repeat_fraction {fraction:g} with repeats {repeats:,} sees {different:,} different images in "
-                f"{self.total:,} samples, but there are {n:,} training images; train for fewer steps, or use a larger "
-                "set (data.train_size of a generated one)"
-            )
         chosen = EpochSampler(n, seed, batch_size).images(0, different)
         self.subset, self.unique = chosen[:size], chosen[size:]
         """Images seen R times, int64 [S]; images seen once in the order of their turn, int64 [T - S R]."""
@@ -123,3 +111,26 @@ class RepeatSampler:
         batch[repeated] = self.subset[self._passes.images(first, count)]
         batch[~repeated] = self.unique[(edges - before)[:-1][~repeated]]
         return batch
+
+
+def subset_size(n: int, total: int, fraction: float, repeats: int) -> int:
+    """S of `RepeatSampler` for `total` samples.
+
+    Raises:
+        InputError: the subset would be empty, or there are fewer than the S + total - S x repeats images needed.
+    """
+    share = round(fraction * total)
+    size = share // repeats
+    if not size:
+        raise InputError(
+            f"repeats {repeats:,} is more than the {share:,} samples that repeat_fraction {fraction:g} takes of "
+            f"{total:,}; lower it to {share:,} or less, or train longer"
+        )
+    different = size + total - size * repeats
+    if different > n:
+        raise InputError(
+            f"repeat_fraction {fraction:g} with repeats {repeats:,} sees {different:,} different images in "
+            f"{total:,} samples, but there are {n:,} training images; train for fewer steps, or use a larger "
+            "set (data.train_size of a generated one)"
+        )
+    return size

@@ -17,7 +17,7 @@ from patchscale.tasks import build_network
 from patchscale.tokens import grid_size
 from patchscale.training import TrialConfig, make_task
 from patchscale.training.costs import cost_of_trial
-from patchscale.training.order import build_sampler
+from patchscale.training.order import check_repetition
 
 
 class _Data(NamedTuple):
@@ -46,7 +46,7 @@ def check(study: Study) -> None:
         if kind not in read:
             task = make_task(config)
             read[kind] = _Data(len(task.classes), task.decodes, task.train_size)
-        build_sampler(config, read[kind].train_size)
+        check_repetition(config, read[kind].train_size)
         with torch.device("meta"):
             build_network(config.task, spec, read[kind].classes, config.task_options)
         cost_of_trial(config, read[kind].classes)

@@ -12,6 +12,7 @@ from patchscale.studies.run_directory import RunDirectory
 from patchscale.studies.schema import Study, Trial
 from patchscale.training import TrialConfig
 from patchscale.training.costs import cost_of_trial
+from patchscale.training.order import check_repetition
 
 UNKNOWN_CLASSES = 1000
 """Rows of the head where the data's classes cannot be known without loading it."""
@@ -63,12 +64,17 @@ def planned(study: Study, device: str = "a100") -> tuple[list[dict[str, Any]], A
     Returns:
         Rows with trial, axes, tokens, params, length, flops_per_image, memory_bytes_per_image, train_flops and
         device_hours (hours times devices, predicted for `device`; both None where the number of samples is unknown).
+
+    Raises:
+        InputError: the data repeat in a way that they are too few for.
     """
     trials = study.trials()
     data, where = about_data(trials[0]), device_of(device)
     rows = []
     for trial in trials:
         config, recipe = trial.config, trial.config.recipe
+        if data.train is not None:
+            check_repetition(config, data.train)
         cost = cost_of_trial(config, data.classes or UNKNOWN_CLASSES)
         flops = _train_flops(config, cost, data)
         length = f"{recipe.steps} steps" if recipe.steps else f"{recipe.epochs:g} epochs"

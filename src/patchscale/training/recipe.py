@@ -46,6 +46,8 @@ class Recipe(BaseModel):
     augment_repeats: int = Field(default=1, gt=0)
     """Views of an image that a batch holds, each augmented anew; an epoch stays as many samples as there are images."""
     augment: Augment = Augment()
+    augmented: bool = True
+    """Whether `augment` is applied, so that an axis can switch it off."""
     mixing: Mixing = Mixing()
     precision: Precision = "auto"
     """`auto` is settled by measuring, once for a whole study, before the first trial starts."""
@@ -65,7 +67,7 @@ class Recipe(BaseModel):
     @property
     def regularisation(self) -> Regularisation:
         """What a task is told of the recipe."""
-        return Regularisation(self.augment, self.mixing, self.label_smoothing)
+        return Regularisation(self.augment if self.augmented else Augment(), self.mixing, self.label_smoothing)
 
     def total_steps(self, train_size: int) -> int:
         """Updates for a training set of `train_size` samples."""
