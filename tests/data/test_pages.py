@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from patchscale.cli import app
-from patchscale.data.pages import build_pages, line_density, load_documents, page_order_pairs
+from patchscale.data import DataSpec, load
+from patchscale.data.pages import build_pages, line_density, load_documents
 from patchscale.errors import InputError
+from patchscale.tasks import ModelSpec, Regularisation, build_task, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -136,9 +139,75 @@ class TestLabels:
         assert density.sum() == sum(len(page.lines) for page in document.pages)
         assert density[0] == 0, "a page begins with a margin"
 
-    def test_page_order_pairs_are_neighbours_and_honest(self, paper):
-        (document,) = load_documents(paper[0])
-        pairs = page_order_pairs(document, torch.Generator().manual_seed(1))
-        assert [{a, b} for a, b, _ in pairs] == [{i, i + 1} for i in range(4)]
-        assert all(before == (a < b) for a, b, before in pairs)
-        assert {before for *_, before in pairs} == {True, False}
+
+class TestLabelledPages:
+    @pytest.fixture
+    def papers(self, tmp_path):
+        """Two papers of five flat pages: page n of the first has value 20 n, of the second 100 + 20 n."""
+        rows = []
+        for number, name in enumerate(("first", "second")):
+            for page in range(1, 6):
+                file = f"{name}_{page}.png"
+                Image.new("L", (20, 30), 100 * number + 20 * page).save(tmp_path / file)
+                rows.append({"doc": name, "page": page, "image": file, "height": 30, "width": 20})
+        (tmp_path / "pages.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return tmp_path
+
+    def images(self, folder, split, size=(60, 20), **options):
+        spec = DataSpec(name=str(folder), test_fraction=0.4, **{"pages_per_image": 2, **options})
+        return load(spec, split, size)
+
+    def values(self, images):
+        """[n][page]: the value of each page of each image."""
+        pixels = images.read(range(len(images)))
+        return pixels[:, 0, 15::30, 10].tolist()
+
+    @pytest.mark.parametrize("memory_gib", [4.0, 0.0])
+    def test_which_paper(self, papers, memory_gib):
+        train, test = (self.images(papers, split, memory_gib=memory_gib) for split in ("train", "test"))
+        assert train.classes == test.classes == ("first", "second")
+        assert self.values(train) == [[20, 40], [40, 60], [120, 140], [140, 160]]
+        assert train.labels.tolist() == [0, 0, 1, 1]
+        assert self.values(test) == [[80, 100], [180, 200]], "pages of both splits are in no image"
+
+    def test_page_order(self, papers):
+        train = self.images(papers, "train", (90, 20), page_label="order", pages_per_image=3)
+        assert train.classes == ("in order", "exchanged")
+        assert self.values(train) == [[20, 40, 60], [40, 60, 20], [120, 140, 160], [140, 160, 120]]
+        assert train.labels.tolist() == [0, 1, 0, 1]
+
+    def test_another_number_of_pages_is_another_set(self, papers):
+        assert self.values(self.images(papers, "train", (30, 20), pages_per_image=1))[0] == [20]
+        assert self.values(self.images(papers, "train"))[0] == [20, 40]
+
+    def test_the_paper_is_learned_and_known_by_other_pages(self, papers):
+        data = DataSpec(name=str(papers), pages_per_image=2, test_fraction=0.4)
+        spec = ModelSpec(name="deit_atto_patch16", patch_size=10, input_size=(60, 20))
+        task = build_task("classification", spec, data, {}, Regularisation())
+        torch.manual_seed(0)
+        model = task.build_model()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        every = torch.arange(task.train_size)
+        for step in range(60):
+            optimizer.zero_grad()
+            task.loss(model, task.batch(every, step, slice(None))).backward()
+            optimizer.step()
+        scores = evaluate(task, model.eval(), torch.device("cpu"), nullcontext)
+        assert scores["top1"] == 1.0
+
+    def test_a_built_set_has_both(self, paper):
+        data = DataSpec(name=str(paper[0]), page_label="order", pages_per_image=2, test_fraction=0.4)
+        train = load(data, "train", (1132, 400))
+        assert len(train) == 4
+        first, exchanged = train.read([0, 1])
+        assert torch.equal(first[:, :566], exchanged[:, 566:])
+        assert torch.equal(first[:, 566:], exchanged[:, :566])
+        assert len(load(data.model_copy(update={"page_label": "paper"}), "train", (1132, 400))) == 2
+
+    def test_what_does_not_fit_is_named(self, papers):
+        with pytest.raises(InputError, match="give test_fraction"):
+            load(DataSpec(name=str(papers)), "train", (30, 20))
+        with pytest.raises(InputError, match=r"no paper has 4 pages for train with test_fraction 0\.4"):
+            self.images(papers, "train", pages_per_image=4)
+        with pytest.raises(InputError, match="pages_per_image 1 has no order"):
+            self.images(papers, "train", page_label="order", pages_per_image=1)

@@ -13,6 +13,7 @@ from patchscale.data._random import draw
 from patchscale.data.encoded import Encoded, read_encoded
 from patchscale.data.expectation import Expectation
 from patchscale.data.image_set import ImageSet
+from patchscale.data.pages import is_page_set, load_pages
 from patchscale.data.sources import FolderSource, Source, TarSource
 from patchscale.data.spec import DataSpec, Split
 from patchscale.errors import InputError
@@ -24,7 +25,8 @@ _SHARD = re.compile(r"\.(tar|tar\.gz|tgz)$")
 def load_directory(
     folder: Path, spec: DataSpec, split: Split, input_size: tuple[int, int], expected: Expectation | None = None
 ) -> ImageSet:
-    """Reads a split of the set in `folder`: idx files, CIFAR archives, tar shards, parquet files, or class folders.
+    """Reads a split of the set in `folder`: idx files, CIFAR archives, tar shards, parquet files, class folders, or
+    papers with a table of pages.
 
     Raises:
         InputError: the folder holds none of these, or not what `expected` says.
@@ -32,6 +34,8 @@ def load_directory(
     expected = expected or Expectation(folder.resolve().name)
     if idx.find_idx(folder, split):
         return idx.load_idx(folder, spec, split, input_size, expected)
+    if is_page_set(folder):
+        return load_pages(folder, spec, split, input_size)
     if cifar.find_cifar(folder, split):
         return cifar.load_cifar(folder, spec, split, input_size, expected)
     found = _find(folder, spec, split, expected)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ class Encoded:
         std: per-channel standard deviation.
         order: the label order where something besides `files` decides it.
         check: raises `InputError` unless the numbers of images and classes are the expected ones.
+        facts: what else decides the pixels.
         class_names: from a class folder's name to the name shown (words for wnids); missing ones stay.
     """
 
@@ -49,6 +51,7 @@ class Encoded:
     count: int | None = None
     order: tuple[str, ...] | None = None
     check: Callable[[int, int], None] = lambda images, classes: None
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def read_encoded(found: Encoded, spec: DataSpec, input_size: tuple[int, int]) -> ImageSet:
@@ -59,6 +62,7 @@ def read_encoded(found: Encoded, spec: DataSpec, input_size: tuple[int, int]) ->
     if found.count is not None and found.count * per_image > room:
         return _from_disk(found, opened.source, spec, input_size)
     facts = {"size": input_size, "resample": spec.resample, "crop": spec.test_crop, "bad": spec.bad_images}
+    facts |= found.facts
     key = cache.key_of(
         found.files, kind="pixels", split=found.split, order=found.order, fraction=spec.test_fraction, **facts
     )

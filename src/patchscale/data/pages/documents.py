@@ -72,6 +72,15 @@ class Document:
         rows = sum(-(-page.height // patch_size) for page in self.pages)
         return rows, -(-self.width // patch_size)
 
+    def page_pixels(self, number: int) -> np.ndarray:
+        """Page `number` (from 0), uint8 [h, W, 3].
+
+        Raises:
+            InputError: its image cannot be read.
+        """
+        page = self.pages[number]
+        return _read(page.image)[page.start : page.start + page.height]
+
     def bands(self, rows: int, patch_size: int) -> Iterator[Tensor]:
         """Pixels uint8 [3, h, W] in order, h at most `rows` and both multiples of `patch_size`, white beyond a page.
 

@@ -1,7 +1,4 @@
-"""What can be learned from pages without anyone's labels: how dense the text is, and which page comes first.
-
-Which paper a page is from needs no function: it is the document's place in the list.
-"""
+"""What can be learned from a page's text layer without anyone's labels: how dense the text is."""
 
 from __future__ import annotations
 
@@ -32,9 +29,3 @@ def line_density(document: Document, patch_size: int) -> Tensor:
                 counts[first + row] += 1
         first += rows
     return counts
-
-
-def page_order_pairs(document: Document, generator: torch.Generator) -> list[tuple[int, int, bool]]:
-    """(one page, another page, whether the first comes before): each two neighbours once, turned round at random."""
-    turned = (torch.rand(len(document.pages) - 1, generator=generator) < 0.5).tolist()
-    return [(i + 1, i, False) if turn else (i, i + 1, True) for i, turn in enumerate(turned)]
