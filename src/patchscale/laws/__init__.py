@@ -25,6 +25,7 @@ from patchscale.laws.published_laws import (
     vlm_comparison,
     vlm_summary,
 )
+from patchscale.laws.vision_tokens import published_vlm, vision_tokens
 
 __all__ = [
     "Comparison",
@@ -53,8 +54,10 @@ __all__ = [
     "published_interaction",
     "published_laws",
     "published_series",
+    "published_vlm",
     "register",
     "repeats",
+    "vision_tokens",
     "vlm_comparison",
     "vlm_summary",
     "vlm_theory",

@@ -27,7 +27,8 @@ def paired_differences(
 
     Args:
         table: one row a trial.
-        by: what is refined; neighbours run from its largest value to its smallest.
+        by: what is refined; neighbours run from the largest patch size to the smallest, and for any other column from
+            fewer (tokens, pixels) to more.
         group: columns whose values are compared separately.
         pair: column whose equal values make a pair.
         y: the metric.
@@ -55,7 +56,7 @@ def paired_differences(
                 "name what separates them in the group"
             )
         wide = part.pivot(index=pair, columns=by, values=y)
-        sizes = sorted(wide.columns, reverse=True)
+        sizes = sorted(wide.columns, reverse=by == "patch_size")
         for coarse, fine in pairwise(sizes):
             gaps = (wide[fine] - wide[coarse]).dropna().to_numpy()
             result.append(

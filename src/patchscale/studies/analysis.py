@@ -17,8 +17,11 @@ from patchscale.studies.schema import Study, Trial
 from patchscale.training import TrialConfig, read_metrics
 from patchscale.training.costs import cost_of, cost_of_trial
 
+VISION = "task.vision_tokens"
+SCORE = re.compile(r"\w+_(token_accuracy|exact_match)|bleu4|rouge_l|cider")
+"""Scores of answers that have a curve over vision tokens, kind of question by kind."""
 _AT = re.compile(r"(?P<score>\w+)_(?P<letter>[pnk])(?P<value>\d+)")
-MEASURED_AXES = {"p": "patch_size", "n": "task.vision_tokens", "k": "kept_tokens"}
+MEASURED_AXES = {"p": "patch_size", "n": VISION, "k": "kept_tokens"}
 """Axes along which one model is measured at several values, by the letter in the names of such scores."""
 
 
@@ -122,6 +125,9 @@ def fit_laws(study: Study, table: pd.DataFrame, curves: pd.DataFrame) -> dict[st
         "crossings": crossings,
         "notes": notes,
     }
+    if VISION in study.axes:
+        scores = [name for name in table if SCORE.fullmatch(name) and not table[name].isna().to_numpy().any()]
+        found["vision_tokens"] = attempt("vision tokens", lambda: laws.vision_tokens(table, scores, group, VISION))
     if {"reducer", "kept_tokens"} <= set(study.axes):
         lower = request.y.endswith("loss")
         bases = attempt("kept tokens", lambda: [laws.kept_tokens(table, request.y, lower_is_better=lower)])
