@@ -130,6 +130,16 @@ def test_trials_that_cannot_be_started_any_more_are_one_line(tmp_path: Path) -> 
     assert errors.count("\n") == 1
 
 
+def test_published_sizes_are_counted():
+    """The paper's rounded millions hold but for Adventurer-Huge, whose architecture makes 718 M of its 759 M."""
+    rows = {row["model"]: row for row in json.loads(ok("cost", "--json"))}
+    assert len(rows) == 10
+    apart = {name: abs(row["params"] - row["published"]) / 1e6 for name, row in rows.items()}
+    assert apart.pop("adventurer_huge_patch16") == pytest.approx(40.97, abs=0.01)
+    assert max(apart.values()) < 1.21
+    assert rows["adventurer_base_patch16"]["params"] == 98_657_608
+
+
 def test_numbers_as_json() -> None:
     rows = json.loads(ok("cost", "--model", "adventurer_base_patch16", "--patches", "16,1", "--json"))
     assert [row["tokens"] for row in rows] == [196, 50_176]

@@ -31,14 +31,13 @@ def cost(
     calibrate: Annotated[Path | None, typer.Option(help="Measure this machine (a minute) into this JSON file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Tokens, parameters, FLOPs, memory and training time at each patch size."""
-    from patchscale.errors import InputError
-
+    """Tokens, parameters, FLOPs, memory and training time at each patch size; the published sizes without --model."""
     if calibrate is not None:
         _calibrate(calibrate, as_json)
         return
     if model is None:
-        raise InputError("give --model, such as adventurer_base_patch16, or --calibrate FILE")
+        _print_sizes(as_json)
+        return
     size = parse_size(input_size)
     where = read_device(device) if device else None
     rows = [_cost_row(model, size, patch, where, recompute) for patch in parse_integers(patches, "--patches")]
@@ -57,6 +56,21 @@ def cost(
         print(line + (f" {row['images_per_second']:>9.3g}" if where else ""))
     if where:
         print(f"{where.title}: predicted, {where.precision}; {where.source}")
+
+
+def _print_sizes(as_json: bool) -> None:
+    """Parameters of the papers' ten models, counted here, beside the rounded millions of table 7."""
+    from patchscale.cost import size_table
+
+    rows = size_table()
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    print("parameters at 224x224, patch 16, 1,000 classes, in millions; one model at other sizes: --model NAME")
+    print(f"{'model':<26} {'counted':>8} {'without positions':>18} {'published (table 7)':>20}")
+    for row in rows:
+        counted, without, paper = (row[key] / 1e6 for key in ("params", "params_without_positions", "published"))
+        print(f"{row['model']:<26} {counted:>8.2f} {without:>18.2f} {paper:>20.0f}")
 
 
 def _cost_row(model: str, size: tuple[int, int], patch: int, where: Device | None, recompute: bool) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from patchscale.cost.plan_result import Lesson, Plan
 from patchscale.cost.planner import plan
 from patchscale.cost.reduction import TokenReduction
 from patchscale.cost.shapes import SHAPES, ModelShape, shape_of
+from patchscale.cost.sizes import size_table
 from patchscale.cost.time import StepTime, model_flops_hours, step_time
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "plan",
     "plan_grid",
     "shape_of",
+    "size_table",
     "step_time",
     "training_memory",
 ]
