@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from patchscale.errors import InputError
-from patchscale.studies import load_study
+from patchscale.studies import load_study, settled
 from patchscale.studies.presets import apply_setting
 from patchscale.training import Stopped, TrialConfig, read_metrics, train
 from patchscale.training.stages import stage_folders
@@ -113,15 +113,14 @@ def test_a_wrong_stage_is_named() -> None:
 def test_changed_weights_are_another_trial(tmp_path: Path) -> None:
     train(small_trial(recipe={"steps": 2, "warmup_steps": 0}), tmp_path)
     weights = tmp_path / "weights.safetensors"
-    study = load_study("quickstart", settings=[f"axes.init=[null, {weights}]", "axes.random_seed=[0]"])
-    before = [trial.id for trial in study.settled().trials()]
-    assert study.settled().settled() == study.settled()
+    study = load_study("quickstart", settings=[f"axes.init=[scratch, {weights}]", "axes.random_seed=[0]"])
+    before = [trial.id for trial in settled(study).trials()]
+    assert settled(settled(study)) == settled(study)
     train(small_trial(recipe={"steps": 3, "warmup_steps": 0}), tmp_path / "other")
     weights.write_bytes((tmp_path / "other" / "weights.safetensors").read_bytes())
-    after = [trial.id for trial in study.settled().trials()]
+    after = [trial.id for trial in settled(study).trials()]
     assert [a == b for a, b in zip(before, after, strict=True)].count(True) == len(before) // 2
-    single = load_study("quickstart", settings=[f"init.weights={weights}"]).settled()
-    assert single.init is not None
-    assert len(single.init.sha256 or "") == 64
+    single = settled(load_study("quickstart", settings=[f"init.weights={weights}"]))
+    assert all(trial.config.init and len(trial.config.init.sha256 or "") == 64 for trial in single.trials())
     with pytest.raises(InputError, match="no file at"):
-        load_study("quickstart", settings=["init.weights=nowhere.safetensors"]).settled()
+        settled(load_study("quickstart", settings=["init.weights=nowhere.safetensors"]))

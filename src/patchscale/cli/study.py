@@ -71,7 +71,7 @@ def run(
     resources = parse_options(slurm or []) if launcher == "slurm" else None
     study = studies.load_study(preset_or_file, scale=scale, data=data, settings=settings)
     if dry_run:
-        print_plan(study, as_json=as_json)
+        print_plan(studies.settled(study), as_json=as_json)
         return
     about = f"-{re.sub(r'[^A-Za-z0-9._-]+', '-', Path(data).name)}" if data else ""
     folder = out or Path("runs") / f"{study.name}-{study.scale}{about}"

@@ -8,6 +8,7 @@ from patchscale.studies.presets import SCALES, load_study, preset_names, preset_
 from patchscale.studies.run import Outcome, check, run
 from patchscale.studies.run_directory import RunDirectory
 from patchscale.studies.schema import Study, Trial
+from patchscale.studies.settle import settled
 
 __all__ = [
     "SCALES",
@@ -22,4 +23,5 @@ __all__ = [
     "preset_text",
     "results",
     "run",
+    "settled",
 ]

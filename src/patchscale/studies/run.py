@@ -18,6 +18,7 @@ from patchscale.studies.local import LocalLauncher, Sharing
 from patchscale.studies.provenance import provenance
 from patchscale.studies.run_directory import RunDirectory
 from patchscale.studies.schema import Study, Trial
+from patchscale.studies.settle import settled
 from patchscale.studies.slurm.launcher import SlurmLauncher
 from patchscale.studies.slurm.options import SlurmOptions, require_slurm
 from patchscale.studies.trackers import check_trackers, mirrored
@@ -68,6 +69,7 @@ def run(
     check_trackers(trackers)
     if slurm is not None:
         require_slurm()
+    study = settled(study)
     say(f"checking {len(study.trials())} trials and reading {study.data.name}")
     check(study)
     directory = RunDirectory(Path(out))
@@ -136,7 +138,6 @@ def _prepare(
     if study.recipe.precision == "auto":
         precision = before.recipe.precision if before else _choose_precision(study, sharing, slurm, say)
         study = study.model_copy(update={"recipe": study.recipe.model_copy(update={"precision": precision})})
-    study = study.settled()
     trials = study.trials()
     if before is not None:
         changed = [name for name in type(study).model_fields if getattr(before, name) != getattr(study, name)]

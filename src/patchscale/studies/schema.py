@@ -12,6 +12,7 @@ from patchscale.data import DataSpec
 from patchscale.errors import InputError
 from patchscale.laws import get_form
 from patchscale.studies.clear_errors import clear_errors
+from patchscale.studies.places import key_of, place_of
 from patchscale.tasks import ModelSpec
 from patchscale.training import Init, Recipe, Stage, TrialConfig
 
@@ -30,6 +31,9 @@ PREFIXED_AXES = {"recipe": "recipe", "data": "data", "task": "task_options", "mo
 
 COUNTED = ("tokens", "params", "params_without_positions", "flops_per_image", "train_flops", "samples_seen", "steps")
 """Columns of the result table that a law may take as x, beside the axes."""
+
+SCRATCH = "scratch"
+"""Value of the axis `init` for random weights."""
 
 Axis = list[Any]
 
@@ -107,9 +111,12 @@ class Study(BaseModel):
     evaluations: int = Field(default=6, ge=1)
     even_evaluations: int = Field(default=0, ge=0)
     init: Init | None = None
-    """Weights that every trial starts from; an axis `init` lists files instead."""
-    init_digests: dict[str, str] = {}
-    """SHA-256 of the files of axis `init`; settled when a study is prepared, so that other weights are other trials."""
+    """Weights that trials start from: a file, whose path may name `{model}`, `{patch_size}`, `{input_size}` and
+    `{random_seed}`, or a run directory, of which the trial of the same model and patch size is taken. An axis `init`
+    lists such places instead, and `scratch`."""
+    starts: dict[str, Init] = {}
+    """File and digest for every place of weights; settled before a study starts, so that other weights are other
+    trials."""
     stages: tuple[Stage, ...] = ()
     """Trainings that every trial begins with; see `TrialConfig.stages`."""
     counting: Counting | None = None
@@ -129,6 +136,9 @@ class Study(BaseModel):
                 raise ValueError(f"axis {name!r} has no values; give at least one")
             if len(values) != len({repr(value) for value in values}):
                 raise ValueError(f"axis {name!r} lists a value twice: {values}")
+        for place in axes.get("init", []):
+            if not isinstance(place, str):
+                raise ValueError(f"axis 'init' lists {place!r}; write {SCRATCH}, a file of weights or a run directory")
         for name in ("model", "patch_size", "input_size"):
             if name not in axes:
                 raise ValueError(f"axis {name!r} is missing; a study names at least model, patch_size and input_size")
@@ -174,17 +184,6 @@ class Study(BaseModel):
             raise InputError(f"study {self.name!r}: the axes name the same trial twice; write each value once")
         return trials
 
-    def settled(self) -> Study:
-        """With the digest of every file of weights that trials start from, as it is now.
-
-        Raises:
-            InputError: a file is missing, or is not what an earlier digest says.
-        """
-        files = [str(value) for value in self.axes.get("init", []) if value]
-        digests = {file: Init(weights=file, sha256=self.init_digests.get(file)).settled().sha256 for file in files}
-        init = self.init.settled() if self.init else None
-        return self.model_copy(update={"init": init, "init_digests": digests})
-
     def separating_axes(self) -> list[str]:
         """Axes that tell laws apart: those of the request, and every other that is neither x, refined nor repeated."""
         request = self.laws
@@ -205,8 +204,6 @@ class Study(BaseModel):
             prefix, dot, field = name.partition(".")
             if dot:
                 parts[PREFIXED_AXES[prefix]][field] = value
-        file = point.get("init")
-        init = {"weights": file, "sha256": self.init_digests.get(file)} if file else None
         with clear_errors(f"study {self.name!r} at {point}", KEYS):
             config = TrialConfig.model_validate(
                 {
@@ -215,10 +212,10 @@ class Study(BaseModel):
                     "random_seed": point.get("random_seed", 0),
                     "evaluations": self.evaluations,
                     "even_evaluations": self.even_evaluations,
-                    "init": init if "init" in point else self.init,
                     "stages": self.stages,
                 }
             )
+            config = config.model_copy(update={"init": self._start(point, config)})
         values = {axis: getattr(config.model, field) for axis, field in MODEL_AXES.items()}
         values["input_size"] = config.model.size
         values |= {"random_seed": config.random_seed, "init": point.get("init")}
@@ -227,6 +224,17 @@ class Study(BaseModel):
             if dot:
                 values[name] = value if prefix == "task" else getattr(getattr(config, prefix), field)
         return Trial(config=config, axes={name: values[name] for name in point})
+
+    def _start(self, point: dict[str, Any], config: TrialConfig) -> Init | None:
+        """The weights of one trial, by file and content if they are settled."""
+        init = self.init
+        if "init" in point:
+            init = None if point["init"] == SCRATCH else Init(weights=point["init"])
+        if init is None:
+            return None
+        place = place_of(init.weights, config)
+        found = self.starts.get(place) or self.starts.get(key_of(place, config))
+        return found or init.model_copy(update={"weights": place})
 
 
 def _matches(entries: list[dict[str, Any]], point: dict[str, Any]) -> bool:
