@@ -10,6 +10,7 @@ import pytest
 
 from patchscale.errors import InputError
 from patchscale.studies import RunDirectory, Study, load_study, results, run, settled
+from patchscale.studies.settle import weights_in
 from tests.studies.small import SMALL
 
 SHORT = [*SMALL, "recipe.steps=2", "recipe.warmup_steps=0", "recipe.precision=float32", "evaluations=1"]
@@ -125,6 +126,22 @@ def test_what_is_missing_is_one_line_before_anything_starts(classes: Path, tmp_p
         settled(dense(f"init.weights={classes}", "axes.patch_size=[4]"))
     with pytest.raises(InputError, match=r"no trial of adventurer_pico.*it has other models"):
         settled(dense(f"init.weights={classes}", "axes.model=[adventurer_pico_patch16]"))
+
+
+def test_of_several_input_sizes_the_same_or_else_the_largest_is_taken(tmp_path: Path) -> None:
+    settings = [*SHORT, "axes.input_size=[16,48,32]", "axes.patch_size=[16]", "axes.random_seed=[0]"]
+    source = RunDirectory(tmp_path / "sizes")
+    source.create()
+    source.write_study(load_study("quickstart", settings=settings), {"sharing": {}, "provenance": {}})
+    small, large, middle = source.read_study()[0].trials()
+    for trial in (small, large, middle):
+        folder = source.trial_folder(trial.id)
+        folder.mkdir()
+        (folder / "weights.safetensors").touch()
+        (folder / "result.json").write_text("{}")
+    for size, wanted in (("16", small), ("32x48", large)):
+        (trial,) = dense(f"axes.input_size=[{size}]", "axes.patch_size=[16]", "axes.random_seed=[0]").trials()
+        assert weights_in(source, trial.config).parent.name == wanted.id
 
 
 def test_trials_that_differ_in_more_than_the_seed_are_not_guessed_among(classes: Path, tmp_path: Path) -> None:

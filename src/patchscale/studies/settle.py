@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from patchscale.errors import InputError
@@ -34,7 +35,7 @@ def settled(study: Study) -> Study:
 def weights_in(run: RunDirectory, trial: TrialConfig) -> Path:
     """The weights of the finished trial in `run` that has the model and patch size which `trial` begins with.
 
-    Of several, the same input size and the same random seed are preferred; without that seed, the first one counts.
+    Of several, the same input size counts, else the largest, and the same random seed, else the first.
 
     Raises:
         InputError: there is none, or it is not finished, or several differ in something else.
@@ -48,7 +49,9 @@ def weights_in(run: RunDirectory, trial: TrialConfig) -> Path:
         sizes = sorted({one.config.model.patch_size for one in same}, reverse=True)
         has = f"it has patch size {', '.join(map(str, sizes))}" if sizes else "it has other models"
         raise InputError(f"init: {run.path} has no trial of {wanted}; {has}")
-    found = [one for one in found if one.config.model.input_size == first.model.input_size] or found
+    sizes = [one.config.model.input_size for one in found]
+    size = first.model.input_size if first.model.input_size in sizes else max(sizes, key=math.prod)
+    found = [one for one in found if one.config.model.input_size == size]
     seeds = [one.config.random_seed for one in found]
     seed = trial.random_seed if trial.random_seed in seeds else seeds[0]
     found = [one for one in found if one.config.random_seed == seed]
