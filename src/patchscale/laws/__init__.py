@@ -25,6 +25,7 @@ from patchscale.laws.published_laws import (
     vlm_comparison,
     vlm_summary,
 )
+from patchscale.laws.repeated_data import repeated_data
 from patchscale.laws.vision_tokens import published_vlm, vision_tokens
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "published_series",
     "published_vlm",
     "register",
+    "repeated_data",
     "repeats",
     "vision_tokens",
     "vlm_comparison",

@@ -33,32 +33,52 @@ def equivalent(
     Raises:
         InputError: unknown axis, or a value for another axis is missing.
     """
-    axis = axis or (law.x[0] if len(law.x) == 1 else "")
-    if axis not in law.x:
-        raise InputError(f"axis {axis!r} is none of the law's: {', '.join(law.x)}")
-    others = {name: (at or {}).get(name) for name in law.x if name != axis}
-    missing = [name for name, value in others.items() if value is None]
-    if missing:
-        raise InputError(f"the law also depends on {', '.join(missing)}; give their values in at={{...}}")
-    start, stop = law.x_range[law.x.index(axis)]
-    places = np.geomspace(start / reach, stop * reach, 201)
-    query = {axis: places, **{name: np.full(len(places), value) for name, value in others.items()}}
-    curve = law.predict(query)
-    value = _cross(places, curve - y)
-    low, high = law.band(query)
-    ends = [_cross(places, low - y), _cross(places, high - y)]
-    if curve[-1] > curve[0]:
-        ends.reverse()
-    outside = value is None or not start <= value <= stop
-    return {
-        "axis": axis,
-        "y": float(y),
-        "value": value,
-        "low": ends[0],
-        "high": ends[1],
-        "extrapolated": outside,
-        "sentence": _sentence(law, axis, y, value, ends, outside),
-    }
+    return Inverse(law, axis, at=at, reach=reach)(y)
+
+
+class Inverse:
+    """A law read backwards along one axis; its band is computed once, however many values are looked for.
+
+    Arguments and errors are those of `equivalent`.
+    """
+
+    def __init__(
+        self, law: Law, axis: str | None = None, *, at: dict[str, float] | None = None, reach: float = 100.0
+    ) -> None:
+        axis = axis or (law.x[0] if len(law.x) == 1 else "")
+        if axis not in law.x:
+            raise InputError(f"axis {axis!r} is none of the law's: {', '.join(law.x)}")
+        others = {name: (at or {}).get(name) for name in law.x if name != axis}
+        missing = [name for name, value in others.items() if value is None]
+        if missing:
+            raise InputError(f"the law also depends on {', '.join(missing)}; give their values in at={{...}}")
+        self.law, self.axis = law, axis
+        self.start, self.stop = law.x_range[law.x.index(axis)]
+        self.places = np.geomspace(self.start / reach, self.stop * reach, 201)
+        query = {axis: self.places, **{name: np.full(len(self.places), value) for name, value in others.items()}}
+        self.curve = law.predict(query)
+        self.low, self.high = law.band(query)
+
+    def value(self, y: float) -> float | None:
+        """Where the law has the value `y`; None if it does not reach it."""
+        return _cross(self.places, self.curve - y)
+
+    def __call__(self, y: float) -> dict[str, Any]:
+        """See `equivalent`."""
+        value = self.value(y)
+        ends = [_cross(self.places, self.low - y), _cross(self.places, self.high - y)]
+        if self.curve[-1] > self.curve[0]:
+            ends.reverse()
+        outside = value is None or not self.start <= value <= self.stop
+        return {
+            "axis": self.axis,
+            "y": float(y),
+            "value": value,
+            "low": ends[0],
+            "high": ends[1],
+            "extrapolated": outside,
+            "sentence": _sentence(self.law, self.axis, y, value, ends, outside),
+        }
 
 
 def _cross(places: np.ndarray, gap: np.ndarray) -> float | None:

@@ -128,6 +128,9 @@ def fit_laws(study: Study, table: pd.DataFrame, curves: pd.DataFrame) -> dict[st
     if VISION in study.axes:
         scores = [name for name in table if SCORE.fullmatch(name) and not table[name].isna().to_numpy().any()]
         found["vision_tokens"] = attempt("vision tokens", lambda: laws.vision_tokens(table, scores, group, VISION))
+    if "data.repeats" in study.axes:
+        others = [name for name in study.axes if name not in ("model", "random_seed", "data.repeats")]
+        found["repeated_data"] = attempt("repeated data", lambda: laws.repeated_data(table, curves, request.y, others))
     if {"reducer", "kept_tokens"} <= set(study.axes):
         lower = request.y.endswith("loss")
         bases = attempt("kept tokens", lambda: [laws.kept_tokens(table, request.y, lower_is_better=lower)])
