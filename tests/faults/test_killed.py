@@ -70,6 +70,29 @@ def test_torchrun_trains_through_the_command_line_and_says_everything_once(tmp_p
     assert bad.stderr.count("holds another trial") == 1
 
 
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_torchrun_asked_to_stop_saves_at_a_step_and_goes_on(tmp_path: Path, parallel: str) -> None:
+    """SIGTERM, as a cluster sends it to torchrun; no checkpoint would be due for minutes."""
+    (tmp_path / "trial.json").write_text(small_trial(recipe={"steps": 300}).model_dump_json())
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "patchscale"]
+    command += ["train", str(tmp_path / "trial.json"), "--parallel", parallel, "--out"]
+    assert subprocess.run([*command, tmp_path / "whole"], capture_output=True).returncode == 0
+    stopped = subprocess.Popen([*command, tmp_path / "torn"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    metrics, deadline = tmp_path / "torn" / "metrics.jsonl", time.monotonic() + 300
+    while not metrics.exists() or metrics.read_text().count("\n") < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert not (tmp_path / "torn" / "checkpoints" / "last.safetensors").exists()
+    stopped.send_signal(signal.SIGTERM)
+    errors = stopped.communicate(timeout=300)[1].decode()
+    assert stopped.returncode != 0
+    assert errors.count("the same command continues") == 1
+    assert (tmp_path / "torn" / "checkpoints" / "last.safetensors").exists()
+    assert not (tmp_path / "torn" / "result.json").exists()
+    assert subprocess.run([*command, tmp_path / "torn"], capture_output=True).returncode == 0
+    assert_equal_runs(tmp_path / "whole", tmp_path / "torn")
+
+
 def test_a_killed_worker_is_named_and_its_trial_goes_on(tmp_path: Path) -> None:
     words = "study run quickstart --workers 1 --set recipe.steps=300 --set data.train_size=64 --set data.test_size=20"
     words += " --set axes.model=[deit_pico_patch16] --set axes.patch_size=[16,8] --set axes.input_size=[16]"

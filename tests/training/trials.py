@@ -34,5 +34,5 @@ def small_trial(**changes) -> TrialConfig:
 
 
 def without_time(row: dict) -> dict:
-    """A metrics line or result row without what depends on the clock and the machine's memory."""
-    return {k: v for k, v in row.items() if k not in {"seconds", "images_per_second", "peak_memory_bytes"}}
+    """A metrics line or result row without what depends on the clock, the machine's memory and a commit in between."""
+    return {k: v for k, v in row.items() if k not in {"seconds", "images_per_second", "peak_memory_bytes", "commit"}}
