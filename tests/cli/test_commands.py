@@ -149,6 +149,16 @@ def test_numbers_as_json() -> None:
     assert "patch_size:" in ok("study", "show", "quickstart")
 
 
+def test_cost_of_fewer_tokens() -> None:
+    words = ("cost", "--model", "deit_base_patch16", "--patches", "8")
+    fewer = (*words, "--reducer", "tome", "--keep", "98")
+    (full,), (few,), (late,) = (json.loads(ok(*call, "--json")) for call in (words, fewer, (*fewer, "--before", "6")))
+    for count in ("flops_forward", "activation_bytes"):
+        assert few[count] < 0.25 * full[count] < late[count] < full[count]
+    assert (full["kept_tokens"], few["kept_tokens"]) == (784, 98)
+    assert "98 tokens kept by tome from block 0 on" in ok(*fewer)
+
+
 def test_fit_reads_any_table(tmp_path: Path) -> None:
     lines = [
         f"{size},{n},{0.5 + 2 * n**-0.5 + shift}"

@@ -84,4 +84,7 @@ def test_places_that_cannot_be_written_are_refused_before_the_work(tmp_path: Pat
     weights = tmp_path / "none.safetensors"
     done = patchscale("predict", tmp_path, "--weights", weights, "--out", tmp_path / "file")
     assert_refused(done, "--out", "file is a file; give the folder")
+    assert_refused(
+        patchscale("cost", "--model", "deit_pico_patch16", "--keep", 4), "give --reducer and --keep together"
+    )
     assert_refused(patchscale("cost", "--calibrate", tmp_path / "no" / "here.json"), "here.json cannot be written")

@@ -20,8 +20,8 @@ COMMANDS = {
     "convert": "source target --ema --flip",
     "export": "weights target",
     "fit": "table --x --y --group --form --confidence --bound --bootstrap --compare --json",
-    "published": "table --claims --laws --json",
-    "cost": "--model --input --patches --device --recompute --calibrate --json",
+    "published": "table --claims --laws --out --json",
+    "cost": "--model --input --patches --device --reducer --keep --before --recompute --calibrate --json",
     "plan": (
         "--device --data-size --gpus --budget-hours --budget-money --budget-flops --price-per-hour --memory --target "
         "--table --top --json"

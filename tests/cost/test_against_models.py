@@ -8,7 +8,8 @@ from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
 from patchscale import models
-from patchscale.cost import SHAPES, activation_memory, estimate
+from patchscale.cost import SHAPES, TokenReduction, activation_memory, estimate
+from patchscale.tokens.reducers import REDUCERS
 
 
 def build(name: str, input_size: tuple[int, int], patch_size: int, device: str = "meta", classes: int = 1000):
@@ -75,6 +76,21 @@ def test_kept_bytes_equal_what_autograd_keeps(name, input_size, patch_size, batc
     )
     predicted = formula.kept - (formula.block if recompute else 0)
     assert predicted == pytest.approx(kept, rel=0.05)
+
+
+@pytest.mark.parametrize("reducer", REDUCERS)
+@pytest.mark.parametrize(("before", "precision"), [(0, "float32"), (2, "bfloat16")])
+def test_kept_bytes_with_a_reducer(reducer, before, precision):
+    """The reducer's own are what is kept more than by blocks and head alone."""
+    options = {"reducer": reducer, "kept_tokens": 33, "reducer_options": {"before": before}}
+    sizes = {"input_size": (48, 40), "patch_size": 4, "num_classes": 10}
+    model = models.create("deit_pico_patch16", **sizes, **options)
+    kept = kept_bytes(model, 2, (48, 40), precision, False) / 2
+    cost = estimate("deit_pico_patch16", **sizes, reduction=TokenReduction(reducer, 33, before))
+    formula = activation_memory(cost, precision=precision, batch_size=2, cpu=True)
+    assert formula.kept == pytest.approx(kept, rel=0.03)
+    if formula.reducer > 0.05 * formula.kept:
+        assert formula.reducer == pytest.approx(kept - (formula.kept - formula.reducer), rel=0.1)
 
 
 def kept_bytes(model, batch_size, input_size, precision, recompute) -> int:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from patchscale.cost import (
     DEVICES,
     SHAPES,
+    TokenReduction,
     activation_memory,
     device_of,
     estimate,
@@ -58,6 +59,24 @@ def test_fused_kernels_keep_less():
     deit = estimate("deit_base_patch16", input_size=224, patch_size=4)
     assert activation_memory(adventurer, ssd="fused").kept < 0.7 * activation_memory(adventurer, ssd="torch").kept
     assert activation_memory(deit, attention="unfused").kept > 3 * activation_memory(deit).kept
+
+
+def test_fewer_tokens_need_less_memory_until_choosing_is_what_takes_it():
+    def peak(reducer: str, kept: int, before: int = 0) -> int:
+        reduction = TokenReduction(reducer, kept, before)
+        cost = estimate("deit_base_patch16", input_size=224, patch_size=8, reduction=reduction)
+        return training_memory(cost, batch_size=8).peak
+
+    full = training_memory(estimate("deit_base_patch16", input_size=224, patch_size=8), batch_size=8).peak
+    peaks = [peak("random", kept) for kept in (49, 196, 784)]
+    assert peaks == sorted(peaks)
+    assert peaks[0] < peaks[1] < peaks[2] <= full * 1.01
+    assert peak("random", 196, before=6) > 1.4 * peak("random", 196)
+    tiny = estimate("deit_pico_patch16", input_size=224, patch_size=2, reduction=TokenReduction("tome", 16))
+    kept = activation_memory(tiny)
+    similarities = 4 * 6272 * 6272
+    assert kept.choosing > similarities > 100 * kept.blocks
+    assert training_memory(tiny, batch_size=4).peak > 4 * similarities
 
 
 def test_no_batch_fits_when_weights_do_not():

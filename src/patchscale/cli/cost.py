@@ -11,7 +11,7 @@ import typer
 from patchscale.cli.app import app
 
 if TYPE_CHECKING:
-    from patchscale.cost import Device
+    from patchscale.cost import Cost, Device, TokenReduction
 
 BATCH = 64
 """Images of the update whose time is predicted."""
@@ -27,24 +27,33 @@ def cost(
     device: Annotated[
         str | None, typer.Option(help="Also training time there: a100, h100, cpu, or a JSON file.")
     ] = None,
+    reducer: Annotated[str | None, typer.Option(help="Keep fewer tokens, by qr, tome, pool, ...; with --keep.")] = None,
+    keep: Annotated[int | None, typer.Option(min=1, help="Tokens kept, the class token not counted.")] = None,
+    before: Annotated[int, typer.Option(min=0, help="The first block that sees fewer tokens.")] = 0,
     recompute: Annotated[bool, typer.Option("--recompute", help="Count memory with recomputed blocks.")] = False,
     calibrate: Annotated[Path | None, typer.Option(help="Measure this machine (a minute) into this JSON file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Tokens, parameters, FLOPs, memory and training time at each patch size; the published sizes without --model."""
+    from patchscale.cost import estimate
+
     if calibrate is not None:
         _calibrate(calibrate, as_json)
         return
     if model is None:
         _print_sizes(as_json)
         return
+    reduction = _reduction(reducer, keep, before)
     size = parse_size(input_size)
     where = read_device(device) if device else None
-    rows = [_cost_row(model, size, patch, where, recompute) for patch in parse_integers(patches, "--patches")]
+    sizes = parse_integers(patches, "--patches")
+    costs = [estimate(model, input_size=size, patch_size=patch, reduction=reduction) for patch in sizes]
+    rows = [_cost_row(each, where, recompute) for each in costs]
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    print(f"{model} at {size[0]}x{size[1]}; a multiply-add is 2 FLOPs; activations of one training image")
+    fewer = f", {keep} tokens kept by {reducer} from block {before} on" if reduction else ""
+    print(f"{model} at {size[0]}x{size[1]}{fewer}; a multiply-add is 2 FLOPs; activations of one training image")
     times = f" {'images/s':>9}" if where else ""
     print(
         f"{'patch':>6} {'tokens':>8} {'params M':>9} {'without positions':>18} {'GFLOPs':>10} {'memory MB':>10}{times}"
@@ -73,11 +82,21 @@ def _print_sizes(as_json: bool) -> None:
         print(f"{row['model']:<26} {counted:>8.2f} {without:>18.2f} {paper:>20.0f}")
 
 
-def _cost_row(model: str, size: tuple[int, int], patch: int, where: Device | None, recompute: bool) -> dict[str, Any]:
-    """Counts of one patch size, and the predicted training rate on a device."""
-    from patchscale.cost import activation_memory, estimate, step_time
+def _reduction(reducer: str | None, keep: int | None, before: int) -> TokenReduction | None:
+    from patchscale.cost import TokenReduction
+    from patchscale.errors import InputError
 
-    each = estimate(model, input_size=size, patch_size=patch)
+    if reducer is None and keep is None:
+        return None
+    if reducer is None or keep is None:
+        raise InputError("give --reducer and --keep together, as in --reducer tome --keep 64")
+    return TokenReduction(reducer, keep, before)
+
+
+def _cost_row(each: Cost, where: Device | None, recompute: bool) -> dict[str, Any]:
+    """Counts of one patch size, and the predicted training rate on a device."""
+    from patchscale.cost import activation_memory, step_time
+
     cpu = where is not None and where.is_cpu
     kept = activation_memory(each, precision=where.precision if where else "bfloat16", recompute=recompute, cpu=cpu)
     row = {**each.to_dict(), "activation_bytes": kept.kept}

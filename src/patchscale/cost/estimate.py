@@ -58,6 +58,14 @@ class Cost:
         return self.tokens if self.reduction is None else self.reduction.kept_tokens
 
     @property
+    def stretches(self) -> tuple[tuple[int, int], ...]:
+        """(blocks, tokens) of the blocks before a reducer, if there are any, and of those after it."""
+        if self.reduction is None:
+            return ((self.shape.depth, self.tokens),)
+        before, after = self.reduction.before, self.reduction.tokens_after
+        return (*([(before, self.tokens)] if before else []), (self.shape.depth - before, after))
+
+    @property
     def model(self) -> str:
         """Registered name of the model."""
         return self.shape.name

@@ -17,6 +17,7 @@ from typing import Any
 
 from patchscale.cost.estimate import Cost
 from patchscale.cost.mamba_memory import mamba_block_bytes
+from patchscale.cost.reduction_memory import choosing_bytes, reducer_bytes
 from patchscale.cost.shapes import ModelShape
 from patchscale.errors import InputError
 
@@ -46,6 +47,8 @@ class Activations:
         block: one block in full.
         transient: gradients and temporaries alive at the peak, where the backward pass starts.
         holes: freed temporaries of the forward pass that a CPU's heap cannot use again (0 elsewhere).
+        reducer: what a reducer keeps.
+        choosing: all that is alive while a reducer chooses.
     """
 
     patch_embed: int
@@ -54,11 +57,13 @@ class Activations:
     block: int
     transient: int
     holes: int
+    reducer: int = 0
+    choosing: int = 0
 
     @property
     def kept(self) -> int:
         """What autograd keeps, summed over stages: "memory per image" of table 6."""
-        return self.patch_embed + self.blocks + self.head
+        return self.patch_embed + self.reducer + self.blocks + self.head
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,9 @@ class Memory:
         gradients: float32 gradients.
         optimizer: AdamW's two moments, and the average of weights if there is one.
         activations: bytes an image.
-        peak: with them, the larger of the backward pass's start (all activations) and end (all gradients, one block
-            left); on a CPU their sum, because the C library's heap does not give freed activations to gradients, and
-            the pages of the program and of the lean tiles.
+        peak: with them, the larger of the backward pass's start (all activations, or if more what is alive while a
+            reducer chooses) and end (all gradients, one block left); on a CPU their sum, because the C library's heap
+            does not give freed activations to gradients, and the pages of the program and of the lean tiles.
     """
 
     batch_size: int
@@ -123,23 +128,35 @@ def activation_memory(
         if value not in allowed:
             raise InputError(f"unknown {what} {value!r}; use one of {', '.join(allowed)}")
     shape, (residual, compute) = cost.shape, PRECISIONS[precision]
-    dim, rows = shape.embed_dim, cost.tokens + 1
+    rows = cost.stretches[-1][1] + 1
     pixels = cost.input_size[0] * cost.input_size[1] * cost.in_chans
-    if shape.family == "deit":
-        block = _deit_block_bytes(shape, cost.tokens, residual, compute, fused=attention == "fused")
-    else:
-        block = mamba_block_bytes(shape, cost.tokens, residual, compute, ssd=ssd, batch_size=batch_size, cpu=cpu)
+
+    def block_bytes(tokens: int) -> int:
+        if shape.family == "deit":
+            return _deit_block_bytes(shape, tokens, residual, compute, fused=attention == "fused")
+        return mamba_block_bytes(shape, tokens, residual, compute, ssd=ssd, batch_size=batch_size, cpu=cpu)
+
     heap = LARGE / batch_size if cpu else 0.0
-    blocks = shape.depth * block
-    if recompute:
-        blocks = shape.depth * rows * dim * residual + block
+    block = block_bytes(cost.stretches[0][1])
+    kept = [
+        count * ((tokens + 1) * shape.embed_dim * residual if recompute else block_bytes(tokens))
+        for count, tokens in cost.stretches
+    ]
+    holes = sum(_holes(shape, count, tokens + 1, compute, heap) for count, tokens in cost.stretches)
+    embedded, reduced, choosing = pixels * (FLOAT + compute), 0, 0
+    if cost.reduction is not None:
+        reduced = reducer_bytes(shape, cost.tokens, cost.reduction, residual, compute, batch_size)
+        early = sum(kept[:-1]) + choosing_bytes(shape, cost.tokens, cost.reduction, residual, compute)
+        choosing = embedded + reduced + early
     return Activations(
-        patch_embed=pixels * (FLOAT + compute),
-        blocks=blocks,
-        head=_head_bytes(cost, residual, compute),
+        patch_embed=embedded,
+        blocks=sum(kept) + (block if recompute else 0),
+        head=_head_bytes(cost, rows, residual, compute),
         block=block,
         transient=_transient(shape, rows, residual, compute, lean=ssd == "lean", heap=heap),
-        holes=_holes(shape, rows, compute, heap) + (block if recompute else 0) if cpu else 0,
+        holes=holes + (block if recompute else 0) if cpu else 0,
+        reducer=reduced,
+        choosing=choosing,
     )
 
 
@@ -184,7 +201,7 @@ def training_memory(
     gradients = FLOAT * cost.params
     weights = FLOAT * cost.params + (compute * cost.params if compute < FLOAT else 0)
     optimizer = FLOAT * cost.params * (ADAMW_STATES + int(average))
-    start = batch_size * (kept.kept + kept.transient + kept.holes)
+    start = batch_size * max(kept.kept + kept.transient + kept.holes, kept.choosing)
     end = gradients + batch_size * (kept.patch_embed + kept.block + kept.transient)
     backward = PROGRAM + gradients + start if cpu else max(start, end)
     if cpu and cost.shape.family == "adventurer" and ssd in (None, "lean"):
@@ -226,13 +243,13 @@ def _deit_block_bytes(shape: ModelShape, tokens: int, residual: int, compute: in
     return rows * (a_row + rows * heads * compute)
 
 
-def _head_bytes(cost: Cost, residual: int, compute: int) -> int:
+def _head_bytes(cost: Cost, rows: int, residual: int, compute: int) -> int:
     """The last block's output, the final norm's where it is kept, head input and logits.
 
     A DeiT normalises every row and keeps that whole unless a cast copies the class row; an Adventurer normalises the
     class row alone.
     """
-    dim, rows = cost.shape.embed_dim, cost.tokens + 1
+    dim = cost.shape.embed_dim
     head_rows = cost.tokens if cost.decoder else 1
     whole = compute == FLOAT and cost.shape.family == "deit"
     head_input = rows * dim * FLOAT if whole else head_rows * dim * (compute + FLOAT)
@@ -252,8 +269,8 @@ def _transient(shape: ModelShape, rows: int, residual: int, compute: int, *, lea
     return sum(2 * size if size < heap else size for size in (stream, hidden))
 
 
-def _holes(shape: ModelShape, rows: int, compute: int, heap: float) -> int:
-    """What a DeiT's forward pass frees without use for it later, all blocks together.
+def _holes(shape: ModelShape, blocks: int, rows: int, compute: int, heap: float) -> int:
+    """What a DeiT's forward pass frees without use for it later, all of so many blocks together.
 
     glibc's aligned allocation needs a little more than a freed block of the same size offers, so every freed temporary
     between kept tensors stays a hole: the outputs of proj and fc2, and under autocast the norms' float32 outputs.
@@ -264,4 +281,4 @@ def _holes(shape: ModelShape, rows: int, compute: int, heap: float) -> int:
         return 0
     sizes = [compute, compute] + ([FLOAT, FLOAT] if compute < FLOAT else [])
     small = [size for size in sizes if rows * shape.embed_dim * size < heap]
-    return shape.depth * rows * shape.embed_dim * sum(small)
+    return blocks * rows * shape.embed_dim * sum(small)

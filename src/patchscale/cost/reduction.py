@@ -88,19 +88,29 @@ def _kmeans(shape: ModelShape, rows: int, reduction: TokenReduction) -> tuple[in
 
 
 def _visionzip(shape: ModelShape, rows: int, reduction: TokenReduction) -> tuple[int, int, int]:
-    kept = reduction.kept_tokens
-    merged = min(kept, max(1, round(VISIONZIP_CONTEXTUAL * kept)))
+    merged = visionzip_merged(reduction.kept_tokens)
     return 0, 0, _attention(shape, rows, reduction)[2] + 2 * rows * merged * shape.embed_dim
+
+
+def visionzip_merged(kept: int) -> int:
+    """Of VisionZip's K rows, those that are means of many tokens."""
+    return min(kept, max(1, round(VISIONZIP_CONTEXTUAL * kept)))
 
 
 def _qr(shape: ModelShape, rows: int, reduction: TokenReduction) -> tuple[int, int, int]:
     """Products of all rows of a window (2 n^2 D), a step's new column (2 n for each step before), the assignment."""
     dim, kept = shape.embed_dim, reduction.kept_tokens
-    windows = -(-rows // min(reduction.window or dim, rows))
-    window = reduction.window or -(-rows // windows)
-    steps = min(kept, window)
+    window = qr_window(shape, rows, reduction)
+    windows, steps = -(-rows // window), min(kept, window)
     greedy = windows * (2 * window * window * dim + window * steps * (steps - 1))
     return 0, 0, greedy + 2 * rows * kept * dim
+
+
+def qr_window(shape: ModelShape, rows: int, reduction: TokenReduction) -> int:
+    """Rows of a window of adaptive QR; see `PivotedQR`."""
+    if reduction.window:
+        return min(reduction.window, rows)
+    return -(-rows // -(-rows // min(shape.embed_dim, rows)))
 
 
 def _filtering(shape: ModelShape, rows: int, reduction: TokenReduction) -> tuple[int, int, int]:

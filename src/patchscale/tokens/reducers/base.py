@@ -95,8 +95,8 @@ def identity(tokens: Tensor) -> Reduced:
 
 
 def rows_at(tokens: Tensor, index: Tensor) -> Tensor:
-    """Rows `index` [B, K] of tokens [B, N, D], as [B, K, D]."""
-    return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[2]))
+    """Rows `index` [B, K] of tokens [B, N, D], as [B, K, D]; unlike `gather` keeps no token for a backward pass."""
+    return tokens[torch.arange(len(tokens), device=tokens.device)[:, None], index]
 
 
 def selected(tokens: Tensor, index: Tensor) -> Reduced:
