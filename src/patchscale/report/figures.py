@@ -1,4 +1,4 @@
-"""Figures for papers: law, learning curves, cost and differences of one run directory, as SVG and PNG."""
+"""Figures for papers: law, learning curves, cost, differences and repetition of one run directory, as SVG and PNG."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from patchscale.report.draw import cost_panel, curve_panel, difference_panel, la
 from patchscale.report.frames import distinct, where
 from patchscale.report.pareto import configurations, pareto
 from patchscale.report.payload import axis_columns, model_labels
+from patchscale.report.repeats import loss_panel, size_panel
 from patchscale.report.run import Run, read
 from patchscale.report.theme import LIGHT, MARKERS, matplotlib_style
 
@@ -32,7 +33,7 @@ METADATA = {"svg": {"Date": None, "Creator": "patchscale"}, "png": {"Software": 
 
 
 def figures(run_dir: Path, out_dir: Path) -> list[Path]:
-    """Writes `law`, `differences`, `curves` and `cost` as .svg and .png, each where the directory has its data.
+    """Writes `law`, `differences`, `repeats`, `curves`, `cost` as .svg and .png, each where the directory has its data.
 
     Args:
         run_dir: a run directory with finished trials.
@@ -51,8 +52,8 @@ def figures(run_dir: Path, out_dir: Path) -> list[Path]:
     out_dir.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     with matplotlib.rc_context(matplotlib_style()):
-        for name, make in (("law", law), ("differences", differences), ("curves", curves), ("cost", cost)):
-            figure = make(run)
+        for make in (law, differences, repeats, curves, cost):
+            name, figure = make.__name__, make(run)
             if figure is not None:
                 written += save(figure, out_dir / name)
     return written
@@ -100,6 +101,26 @@ def differences(run: Run) -> Figure | None:
     low, high = min(axes.get_xlim()[0] for axes in panels), max(axes.get_xlim()[1] for axes in panels)
     for axes in panels:
         axes.set_xlim(low, high)
+    return figure
+
+
+def repeats(run: Run) -> Figure | None:
+    """Test loss over repeats, and effective model size below it, one column per group."""
+    found = [entry for entry in run.laws.get("repeated_data", []) if entry["rows"]]
+    if not found:
+        return None
+    labels = model_labels(distinct(run.results, "model"))
+    sized = [entry for entry in found if any(row["effective_size"] for row in entry["rows"])]
+    varied = [name for name in found[0]["group"] if len({str(entry["group"][name]) for entry in found}) > 1]
+    figure, panels = grid(len(found) + len(sized))
+    for place, (axes, entry) in enumerate(zip(panels, [*found, *sized], strict=True)):
+        words = ", ".join(f"{name.rpartition('.')[2]} {entry['group'][name]}" for name in varied)
+        (loss_panel if place < len(found) else size_panel)(axes, entry["rows"], labels)
+        caption(axes, place, words)
+    share(panels[: len(found)], found[0]["y"])
+    for axes in panels[len(found) :]:
+        log_scale(axes, "y", "share")
+        axes.set_ylabel("effective size / size")
     return figure
 
 

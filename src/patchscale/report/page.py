@@ -14,6 +14,7 @@ SCRIPTS = (
     "figure.js",
     "law.js",
     "refinements.js",
+    "repeats.js",
     "curves.js",
     "cost.js",
     "planner.js",

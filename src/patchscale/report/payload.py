@@ -80,6 +80,7 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
             "notes": [note for run in runs for note in run.laws.get("notes", [])],
             "differences": differences,
             "crossings": _gather(runs, "crossings"),
+            "repeats": _gather(runs, "repeated_data"),
             "curves": curve_lists(curves),
             "planner": None if live else planner_grid(runs),
             "costs": COSTS,

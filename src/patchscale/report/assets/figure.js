@@ -16,12 +16,16 @@ const clear = (colour, opacity) => {
   return `rgba(${r},${g},${b},${opacity})`;
 };
 
-/** Shades of `measured` from coarse to fine patches, as report/theme.py makes them. */
+/** Shades of `measured` from coarse to fine patches. */
 function shadeOf(patch) {
   const all = D.patches;
+  if (all.length <= 1 || patch === null || patch === undefined) return palette().measured;
+  return shadeAt(all.findIndex((p) => same(p, patch)) / (all.length - 1));
+}
+
+/** The shade at a place from 0 (coarse) to 1 (fine), as report/theme.py makes it. */
+function shadeAt(place) {
   const c = palette();
-  if (all.length <= 1 || patch === null || patch === undefined) return c.measured;
-  const place = all.findIndex((p) => same(p, patch)) / (all.length - 1);
   const [from, to, part] = place <= 0.5 ? [c.coarse, c.measured, place * 2] : [c.measured, c.fine, place * 2 - 1];
   const mix = (i) => {
     const [a, b] = [from, to].map((colour) => parseInt(colour.slice(i, i + 2), 16));

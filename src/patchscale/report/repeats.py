@@ -1,0 +1,59 @@
+"""The figure of a study of repeated data: test loss and effective model size over the number of repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from patchscale.report.draw import end_labels, log_scale
+from patchscale.report.theme import LIGHT, shades
+
+Row = dict[str, Any]
+
+
+def loss_panel(axes: Axes, rows: list[Row], labels: dict[str, str]) -> None:
+    """Mean test loss of every model, with the interval of its difference to the trials without repetition."""
+    _lines(axes, rows, labels, lambda row: row["loss"], _harm)
+
+
+def size_panel(axes: Axes, rows: list[Row], labels: dict[str, str]) -> None:
+    """The size of the clean model that a model is as good as, as a share of its own."""
+    _lines(axes, rows, labels, lambda row: row["effective_size"] and row["effective_size"] / row["size"], _share)
+    axes.axhline(1, color=LIGHT["soft"], linewidth=0.8, linestyle=(0, (2, 2)))
+
+
+def _lines(
+    axes: Axes,
+    rows: list[Row],
+    labels: dict[str, str],
+    value: Callable[[Row], float | None],
+    reach: Callable[[Row], tuple[float, float]],
+) -> None:
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    ends = []
+    for model, colour in zip(models, shades(len(models), LIGHT), strict=True):
+        own = [row for row in rows if row["model"] == model and value(row)]
+        if not own:
+            continue
+        x, y = [row["repeats"] for row in own], [value(row) for row in own]
+        bars = list(zip(*map(reach, own), strict=True))
+        axes.errorbar(x, y, yerr=bars, color=colour, marker=".", markersize=4, elinewidth=0.6)  # pyright: ignore
+        ends.append((x[-1], y[-1], labels[model], colour))
+    log_scale(axes, "x", "repeats")
+    end_labels(axes, ends)
+    axes.set_xlabel("repeats")
+
+
+def _harm(row: Row) -> tuple[float, float]:
+    """Down and up."""
+    if row["excess_low"] is None:
+        return 0.0, 0.0
+    return row["excess"] - row["excess_low"], row["excess_high"] - row["excess"]
+
+
+def _share(row: Row) -> tuple[float, float]:
+    """Down and up; nothing where an end is open."""
+    low, high = (row[end] or row["effective_size"] for end in ("effective_low", "effective_high"))
+    return (row["effective_size"] - low) / row["size"], (high - row["effective_size"]) / row["size"]
