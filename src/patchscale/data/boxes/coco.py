@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,13 @@ from typing import Any
 from patchscale.data.boxes import masks
 from patchscale.data.boxes.record import Objects, Problems, Record, checked_box
 from patchscale.errors import InputError
+
+FIELDS: dict[str, dict[str, type]] = {
+    "images": {"id": int, "file_name": str, "height": int, "width": int},
+    "categories": {"id": int, "name": str},
+    "annotations": {},
+}
+"""Lists of a COCO file, and what each entry must hold; of annotations it is said one by one."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +55,10 @@ def read_coco(file: Path, problems: Problems) -> Annotations:
     objects = {number: Objects() for number in images}
     for annotation in annotations:
         where = f"{file}, annotation {annotation.get('id', '?')}"
-        image = images.get(annotation.get("image_id"))
+        number = annotation.get("image_id")
+        image = images.get(number) if isinstance(number, int) else None
         if image is None:
-            problems.found(where, f"there is no image {annotation.get('image_id')!r}")
+            problems.found(where, f"there is no image {number!r}")
             continue
         try:
             _add(objects[image["id"]], annotation, image, position, with_masks)
@@ -59,7 +68,7 @@ def read_coco(file: Path, problems: Problems) -> Annotations:
         objects[number].record(image["file_name"], number, (image["height"], image["width"]), with_masks)
         for number, image in images.items()
     ]
-    names = tuple(str(category["name"]) for category in categories)
+    names = tuple(category["name"] for category in categories)
     return Annotations(names, tuple(position), records, with_masks)
 
 
@@ -67,10 +76,11 @@ def _add(
     objects: Objects, annotation: dict[str, Any], image: dict[str, Any], position: dict[int, int], with_masks: bool
 ) -> None:
     """Adds one checked annotation; raises InputError with what is wrong."""
-    label = position.get(annotation.get("category_id", -1))
+    category = annotation.get("category_id")
+    label = position.get(category) if isinstance(category, int) else None
     if label is None:
         known = ", ".join(map(str, list(position)[:5]))
-        raise InputError(f"there is no category {annotation.get('category_id')!r} (the file has {known}, ...)")
+        raise InputError(f"there is no category {category!r} (the file has {known}, ...)")
     numbers = annotation.get("bbox")
     if not isinstance(numbers, list) or len(numbers) != 4 or not all(isinstance(n, int | float) for n in numbers):
         raise InputError(f"bbox {numbers!r} is not four numbers x, y, width, height")
@@ -79,17 +89,31 @@ def _add(
     box, wrong = checked_box((x, y, x + width, y + height), size)
     if box is None:
         raise InputError(wrong)
-    area = (box[2] - box[0]) * (box[3] - box[1])
+    crowd, area = annotation.get("iscrowd", 0), (box[2] - box[0]) * (box[3] - box[1])
+    if crowd not in (0, 1):
+        raise InputError(f"iscrowd {crowd!r} is neither 0 nor 1")
     if with_masks:
         mask = masks.pack(annotation["segmentation"], size)
         if wrong := masks.disagreement(mask, box):
             raise InputError(wrong)
         area = masks.area(mask)
+    area = _stated_area(annotation, area)
+    if with_masks:
         objects.masks.append(mask)
     objects.boxes.append(box)
     objects.labels.append(label)
-    objects.crowd.append(bool(annotation.get("iscrowd", 0)))
-    objects.areas.append(float(annotation.get("area", area)))
+    objects.crowd.append(bool(crowd))
+    objects.areas.append(area)
+
+
+def _stated_area(annotation: dict[str, Any], counted: float) -> float:
+    """An annotation's own area in pixels; the counted one where it states none."""
+    area = annotation.get("area")
+    if area is None:
+        return counted
+    if not isinstance(area, int | float) or not 0 <= area < math.inf:
+        raise InputError(f"area {area!r} is not a number of pixels")
+    return float(area)
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -97,15 +121,19 @@ def _load(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"cannot read {file} as COCO json: {error}") from error
-    wanted = {"images": ("id", "file_name", "height", "width"), "categories": ("id", "name"), "annotations": ()}
-    for key, fields in wanted.items():
+    for key, fields in FIELDS.items():
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list):
             raise InputError(f"{file} is not a COCO instances file: it has no list {key!r}")
         for entry in entries:
-            missing = [name for name in fields if name not in entry]
-            if missing:
-                raise InputError(f"{file}: an entry of {key!r} lacks {missing[0]!r}: {str(entry)[:120]}")
+            if not isinstance(entry, dict):
+                raise InputError(f"{file}: an entry of {key!r} is {str(entry)[:120]}, not a mapping")
+            for name, kind in fields.items():
+                if name not in entry:
+                    raise InputError(f"{file}: an entry of {key!r} lacks {name!r}: {str(entry)[:120]}")
+                if not isinstance(entry[name], kind):
+                    wanted = "a whole number" if kind is int else "text"
+                    raise InputError(f"{file}: {name!r} in {key!r} must be {wanted}: {str(entry)[:120]}")
     if not content["images"] or not content["categories"]:
         raise InputError(f"{file} names no images or no categories; a set to train or score on needs both")
     return content

@@ -128,4 +128,6 @@ def _from_polygons(segmentation: Any, size: tuple[int, int]) -> Rle:
             raise InputError("a polygon of its mask needs at least three points, x and y each")
         if not all(isinstance(value, int | float) and math.isfinite(value) for value in polygon):
             raise InputError("a polygon of its mask holds a value that is not a finite number")
+        if max(map(abs, polygon)) > 2 * max(size):
+            raise InputError("a polygon of its mask lies far outside its image")
     return coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))

@@ -33,34 +33,45 @@ def read_voc(folder: Path, split: Split, problems: Problems) -> Annotations:
     if wanted is None:
         raise InputError(f"{main} has no list for the {split} split; expected {LISTS[split][0]}.txt")
     trees = {stem: _parse(folder, stem) for stem in _stems(main)}
-    names = sorted({_text(item, "name") for tree in trees.values() for item in tree.iter("object")})
-    if not names:
+    classes = sorted({name for tree in trees.values() for item in tree.iter("object") if (name := _text(item, "name"))})
+    if not classes:
         raise InputError(f"{folder}/Annotations names no objects")
     records = []
     for image_id, stem in enumerate(_stems(main, wanted.name), start=1):
-        tree, file = trees[stem], f"{folder}/Annotations/{stem}.xml"
-        size = int(_text(tree, "size/height")), int(_text(tree, "size/width"))
+        tree, file = trees[stem], folder / "Annotations" / f"{stem}.xml"
+        height, width = (_text(tree, f"size/{side}") for side in ("height", "width"))
+        if not (height.isdecimal() and width.isdecimal()):
+            raise InputError(f"{file}: <size> must hold <width> and <height> in pixels; correct it")
         objects = Objects()
         for number, item in enumerate(tree.iter("object"), start=1):
             try:
-                corners = [float(_text(item, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")]
-            except ValueError as error:
+                _add(objects, item, (int(height), int(width)), classes)
+            except InputError as error:
                 problems.found(f"{file}, object {number}", str(error))
-                continue
-            x0, y0, x1, y1 = corners
-            box, wrong = checked_box((x0 - 1, y0 - 1, x1, y1), size)
-            if x1 <= x0 or y1 <= y0:
-                box, wrong = None, f"box x {x0:g} to {x1:g}, y {y0:g} to {y1:g} has no area"
-            if box is None:
-                problems.found(f"{file}, object {number}", wrong)
-                continue
-            objects.boxes.append(box)
-            objects.labels.append(names.index(_text(item, "name")))
-            objects.crowd.append((item.findtext("difficult") or "0").strip() == "1")
-            objects.areas.append((box[2] - box[0]) * (box[3] - box[1]))
-        image = (tree.findtext("filename") or f"{stem}.jpg").strip()
-        records.append(objects.record(image if Path(image).stem == stem else f"{stem}.jpg", image_id, size, False))
-    return Annotations(tuple(names), tuple(range(1, len(names) + 1)), records, has_masks=False)
+        image = _text(tree, "filename")
+        name = image if Path(image).stem == stem else f"{stem}.jpg"
+        records.append(objects.record(name, image_id, (int(height), int(width)), with_masks=False))
+    return Annotations(tuple(classes), tuple(range(1, len(classes) + 1)), records, has_masks=False)
+
+
+def _add(objects: Objects, item: ElementTree.Element, size: tuple[int, int], classes: list[str]) -> None:
+    """Adds one checked object; raises InputError with what is wrong."""
+    name = _text(item, "name")
+    if not name:
+        raise InputError("it has no <name>")
+    try:
+        x0, y0, x1, y1 = (float(_text(item, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
+    except ValueError as error:
+        raise InputError("its <bndbox> must hold the numbers <xmin>, <ymin>, <xmax> and <ymax>") from error
+    if x1 <= x0 or y1 <= y0:
+        raise InputError(f"box x {x0:g} to {x1:g}, y {y0:g} to {y1:g} has no area")
+    box, wrong = checked_box((x0 - 1, y0 - 1, x1, y1), size)
+    if box is None:
+        raise InputError(wrong)
+    objects.boxes.append(box)
+    objects.labels.append(classes.index(name))
+    objects.crowd.append(_text(item, "difficult") == "1")
+    objects.areas.append((box[2] - box[0]) * (box[3] - box[1]))
 
 
 def _stems(main: Path, name: str | None = None) -> list[str]:
@@ -78,7 +89,5 @@ def _parse(folder: Path, stem: str) -> ElementTree.Element:
 
 
 def _text(item: ElementTree.Element, path: str) -> str:
-    found = item.findtext(path)
-    if found is None:
-        raise InputError(f"<{item.tag}> lacks <{path}>")
-    return found.strip()
+    """The text at a place, without space around it; empty if there is none."""
+    return (item.findtext(path) or "").strip()
