@@ -33,12 +33,12 @@ def dense_pictures(run: Run, axes: list[str]) -> dict[str, Any] | None:
         values in the order of the configurations, which are those of one random seed; pictures are data addresses, and
         a colour is what the class has in them ([red, green, blue], None where colours tell objects apart).
     """
-    found = [(row, folder) for row in shown_rows(run, axes) if (folder := predictions_folder(run, row)) is not None][
-        :MOST
-    ]
+    left = [(row, folder) for row in shown_rows(run, axes) if (folder := predictions_folder(run, row)) is not None]
+    indices = [json.loads((folder / "index.json").read_text()) for _, folder in left[:MOST]]
+    found = [place for place, index in zip(left, indices, strict=False) if "classes" in index]
+    indices = [index for index in indices if "classes" in index]
     if not found:
         return None
-    indices = [json.loads((folder / "index.json").read_text()) for _, folder in found]
     scores = [key for key in SCORES if key in indices[0]["classes"][0]]
     images = []
     for place, shown in enumerate(indices[0]["images"]):

@@ -20,6 +20,7 @@ from patchscale.report.precision import precision_curves
 from patchscale.report.run import CURVE_COLUMNS, Run
 from patchscale.report.unfinished import unfinished, with_axes
 from patchscale.report.verdict import counted_verdict, falling, falling_sentences, inversions, plural, verdict
+from patchscale.report.vision import vision_panels
 
 OUTCOMES = {
     "trial", "task", "data", "tokens", "random_seed", "params", "params_without_positions", "flops_per_image",
@@ -48,6 +49,7 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
     axes = axis_columns(every, curves, several=len(runs) > 1)
     means = configurations(results, axes, y) if len(results) and y in results else pd.DataFrame()
     differences = _gather(runs, "differences")
+    refinement = runs[0].study.get("laws", {}).get("refinement", "patch_size")
     name = " + ".join(dict.fromkeys(run.name for run in runs))
     title = runs[0].study.get("title", name) if len(runs) == 1 else name
     labels = model_labels(distinct(every, "model"))
@@ -61,7 +63,8 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
             "live": live,
             "y": y,
             "counted": counted,
-            "verdict": counted_verdict(shown, y) if counted else verdict(shown, worded, name, y),
+            "refinement": refinement,
+            "verdict": counted_verdict(shown, y) if counted else verdict(shown, worded, name, y, refinement),
             "inversions": inversions(differences),
             "falling": falling_sentences(shown),
             "falling_trials": list(falling(results)["trial"]) if len(results) else [],
@@ -71,6 +74,7 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
             "tokens": token_pictures(runs[0]) if len(runs) == 1 and not live else {"pictures": [], "note": ""},
             "dense": dense_pictures(runs[0], axes) if len(runs) == 1 and not live else None,
             "precision": precision_curves(runs[0], axes) if len(runs) == 1 and not live else None,
+            "vision": vision_panels(runs[0], axes) if len(runs) == 1 and not live else None,
             "labels": labels,
             "axes": axes,
             "columns": list(results.columns),

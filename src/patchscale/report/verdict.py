@@ -17,7 +17,13 @@ DROP = "loss_drop_last_doubling"
 COUNTED = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 
-def verdict(results: pd.DataFrame, differences: Sequence[dict[str, Any]], study: str, y: str = "test_loss") -> str:
+def verdict(
+    results: pd.DataFrame,
+    differences: Sequence[dict[str, Any]],
+    study: str,
+    y: str = "test_loss",
+    refinement: str = "patch_size",
+) -> str:
     """One paragraph: what was trained, whether finer patches helped, the best trial, what is not settled.
 
     Args:
@@ -25,10 +31,11 @@ def verdict(results: pd.DataFrame, differences: Sequence[dict[str, Any]], study:
         differences: `laws.json`'s paired differences.
         study: the study's name.
         y: the quality column (lower is better).
+        refinement: the column whose neighbouring values were compared.
     """
     if results.empty or y not in results:
         return f"No trial of {study} has finished yet; this page fills as trials end."
-    parts = [_what(results), _refinements(differences), _best(results, y), _unsettled(results)]
+    parts = [_what(results), _refinements(differences, refinement), _best(results, y), _unsettled(results)]
     return " ".join(part for part in parts if part)
 
 
@@ -105,7 +112,7 @@ def _what(results: pd.DataFrame) -> str:
     return f"{text} ({plural(len(results), 'trial')})."
 
 
-def _refinements(differences: Sequence[dict[str, Any]]) -> str:
+def _refinements(differences: Sequence[dict[str, Any]], refinement: str) -> str:
     if not differences:
         return ""
     counts = {
@@ -118,8 +125,9 @@ def _refinements(differences: Sequence[dict[str, Any]]) -> str:
     if counts["undecided"]:
         text += f", {counts['undecided']} {'is' if counts['undecided'] == 1 else 'are'} undecided"
     if counts["inversion"]:
+        name = refinement.removeprefix("task.").replace("_", " ")
         worse = listed(
-            [f"{_group(entry)}patch size {entry['from']} to {entry['to']}" for entry in inversions(differences)[:4]]
+            [f"{_group(entry)}{name} {entry['from']} to {entry['to']}" for entry in inversions(differences)[:4]]
         )
         more = f" and {counts['inversion'] - 4} more" if counts["inversion"] > 4 else ""
         return f"{text}, and {plural(counts['inversion'], 'inversion')} raised it ({worse}{more})."

@@ -38,7 +38,7 @@ const LABELS = {
   top5_error: "top-5 error", train_flops: "training FLOPs", flops_per_image: "FLOPs per image", seconds: "time",
   peak_memory_bytes: "peak memory", samples: "samples", samples_seen: "samples", params: "parameters",
   params_without_positions: "parameters, no positions", patch_size: "patch", input_size: "input",
-  random_seed: "seed", images_per_second: "images/s", loss_drop_last_doubling: "last drop", tokens: "tokens",
+  random_seed: "seed", "task.vision_tokens": "vision tokens", "task.protocol": "protocol", images_per_second: "images/s", loss_drop_last_doubling: "last drop", tokens: "tokens",
 };
 const label = (name) => LABELS[name] || name.replaceAll("_", " ");
 const modelLabel = (model) => D.labels[model] || String(model);

@@ -64,7 +64,7 @@ function lawSection() {
   }
   const confidence = (D.laws[0] || {}).confidence;
   const { element, body } = section("law", "The law",
-    `Each dot is one trial${D.counted ? ", counted and not trained" : ""}; finer patches give more tokens, to the right. Both axes are logarithmic.${lawState.published ? " Published points: ImageNet-1k, Base models, as error rates, because the tables print accuracies." : ""}`, controls);
+    `Each dot is one trial${D.counted ? ", counted and not trained" : ""}${fallbackX() === "tokens" ? "; finer patches give more tokens, to the right" : ""}. Both axes are logarithmic.${lawState.published ? " Published points: ImageNet-1k, Base models, as error rates, because the tables print accuracies." : ""}`, controls);
   body.append(key([
     D.counted ? ["dot", "var(--predicted)", "counted from shapes, predicted"] : ["dot", "var(--measured)", "measured, one random seed"],
     ...(forms.length ? [["line", "var(--predicted)", confidence ? `fit with ${Math.round(100 * confidence)} % interval` : "fit with interval"]] : []),

@@ -1,23 +1,25 @@
-// What each halving of the patch changed: paired differences over random seeds, inversions named; budget crossings.
+// What each refinement changed, such as a halved patch: paired differences over random seeds, inversions named; budget crossings.
 
 const VERDICTS = { lower: "lower", inversion: "▲ inversion", undecided: "undecided" };
 
 function refinementSection() {
   if (!D.differences.length && !D.crossings.length) return null;
   const { element, body } = section("refinements", "What each refinement changed",
-    "Difference in test loss, finer minus coarser patch, paired by random seed. Left of the line the finer patch is better.");
+    D.refinement === "patch_size"
+      ? "Difference in test loss, finer minus coarser patch, paired by random seed. Left of the line the finer patch is better."
+      : `Difference in test loss, more minus fewer ${label(D.refinement)}, paired by random seed. Left of the line more are better.`);
   if (D.differences.length) {
     const ends = D.differences.flatMap((d) => [d.difference, d.low, d.high]).filter((v) => typeof v === "number");
     const reach = Math.max(...ends.map(Math.abs), 1e-9) * 1.05;
     body.append(el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Paired differences" },
       el("table", { class: "full" },
         el("thead", {}, el("tr", {},
-          ...[["", ""], ["patch", ""], ["difference", "number"], ["verdict", ""], ["interval", "number"]].map(([text, kind]) => (text ? el("th", { scope: "col", class: kind }, text) : el("td"))),
-          el("th", { scope: "col" }, "finer is better ← → worse"))),
+          ...[["", ""], [label(D.refinement), ""], ["difference", "number"], ["verdict", ""], ["interval", "number"]].map(([text, kind]) => (text ? el("th", { scope: "col", class: kind }, text) : el("td"))),
+          el("th", { scope: "col" }, `${D.refinement === "patch_size" ? "finer" : "more"} is better ← → worse`))),
         el("tbody", {}, D.differences.map((d, i) => differenceRow(d, i, reach))))));
   }
   if (D.crossings.length) {
-    body.append(el("h3", { style: "margin-top:2rem" }, "Where two patch sizes cross in training budget"),
+    body.append(el("h3", { style: "margin-top:2rem" }, D.refinement === "patch_size" ? "Where two patch sizes cross in training budget" : `Where two settings of ${label(D.refinement)} cross in training budget`),
       el("ul", { class: "sentences" }, D.crossings.map((crossing) => el("li", {}, `${groupLabel(crossing.group)}: ${sentence(crossing)}`))));
   }
   return element;

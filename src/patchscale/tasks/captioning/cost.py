@@ -35,6 +35,21 @@ def head_cost(spec: ModelSpec, classes: int, options: Options) -> tuple[int, int
     return own, further + sum(counted.values())
 
 
+def image_flops(spec: ModelSpec, options: Options, image_width: int, encoder: int, total: int) -> dict[str, int]:
+    """Forward FLOPs of an image by stage: encoder, fusion, and the language model with its bottleneck.
+
+    Args:
+        spec: the encoder.
+        options: of the model.
+        image_width: of the encoder's tokens.
+        encoder: FLOPs of one pass of the encoder.
+        total: FLOPs of everything, as counted for the trial.
+    """
+    counted = forward_flops(spec, 0, options, image_width, options.language_width)
+    parts = {"encoder": views(options) * encoder, "fusion": counted["merge"] + counted["fusion"]}
+    return {**parts, "language": total - sum(parts.values())}
+
+
 def forward_flops(
     spec: ModelSpec, classes: int, options: Options, image_width: int, language_width: int, words: int = WORDS
 ) -> dict[str, int]:
