@@ -42,6 +42,9 @@ def test_a_run_leaves_table_laws_and_trials(finished: Path) -> None:
     assert set(table["patch_size"]) == {16, 8}
     assert set(table["tokens"]) == {1, 4}
     assert table["trial"].is_unique
+    curves = pd.read_csv(finished / "learning_curves.csv")
+    assert set(curves["trial"]) == set(table["trial"])
+    assert curves.groupby("trial")["test_loss"].last().to_dict() == table.set_index("trial")["test_loss"].to_dict()
     laws = json.loads((finished / "laws.json").read_text())
     assert laws["differences"][0]["pairs"] == 2
     assert laws["notes"], "two patch sizes are too few for a law, which must be said"

@@ -139,7 +139,7 @@ def fit_laws(study: Study, table: pd.DataFrame, curves: pd.DataFrame) -> dict[st
 
 
 def analyse(run: RunDirectory) -> dict[str, Any]:
-    """Writes results.csv and laws.json from what is finished, and returns the laws.
+    """Writes results.csv, learning_curves.csv and laws.json from what is finished, and returns the laws.
 
     Raises:
         InputError: no trial of the study is finished.
@@ -149,7 +149,10 @@ def analyse(run: RunDirectory) -> dict[str, Any]:
     if table.empty:
         raise InputError(f"no trial in {run.path} is finished yet")
     write_text(run.path / "results.csv", table.to_csv(index=False))
-    found = fit_laws(study, table, learning_curves(run, study))
+    curves = learning_curves(run, study)
+    if not curves.empty:
+        write_text(run.path / "learning_curves.csv", curves.to_csv(index=False))
+    found = fit_laws(study, table, curves)
     write_json(run.path / "laws.json", found)
     return found
 

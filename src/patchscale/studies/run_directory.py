@@ -1,7 +1,7 @@
 """The run directory is the truth: what a study is, which trials are done, running or failed, all read from files.
 
 study.yaml   trials/<id>/{config.json, metrics.jsonl, result.json, progress.json, job.json, checkpoints/}
-results.csv   laws.json   report.html   figures/
+results.csv   learning_curves.csv   laws.json   report.html   figures/
 """
 
 from __future__ import annotations
