@@ -78,18 +78,50 @@ def _print_law(law: Law) -> None:
 @app.command(epilog="Example:  patchscale published 1")
 def published(
     table: Annotated[str | None, typer.Argument(help="1 to 7, T1 to T3, vlm, vlm_fits; all of the main paper.")] = None,
-    claims: Annotated[bool, typer.Option("--claims", help="Every claim of the papers, a row each.")] = False,
+    claims: Annotated[bool, typer.Option("--claims", help="Every claim of the papers, with our answer.")] = False,
     laws: Annotated[bool, typer.Option("--laws", help="Laws fitted to the published tables 1 to 5.")] = False,
+    out: Annotated[Path | None, typer.Option(help="With --claims: write the claims page, HTML, instead.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Print published numbers, the papers' claims, or laws fitted to them; none of these was measured here."""
+    """Print published numbers, laws fitted to them, or the papers' claims beside what was measured here."""
     from patchscale import laws as room
     from patchscale.errors import InputError
 
     if sum((table is not None, claims, laws)) > 1:
         raise InputError("give one of a table, --claims and --laws")
-    frame = room.published_laws() if laws else room.published("claims" if claims else table)
+    if out is not None and not claims:
+        raise InputError("--out writes the claims page; add --claims")
+    if claims:
+        _claims(out, as_json)
+        return
+    frame = room.published_laws() if laws else room.published(table)
     if as_json:
         print(frame.to_json(orient="records", indent=2))
         return
     print(frame.to_string(index=False, na_rep="", max_colwidth=60))
+
+
+def _claims(out: Path | None, as_json: bool) -> None:
+    """Every claim with study, published and measured value, verdict and scale; or the page of them."""
+    from patchscale.errors import InputError
+    from patchscale.files import write_text
+    from patchscale.laws.claims import claims
+
+    table = claims()
+    if out is not None:
+        if out.is_dir() or not out.parent.is_dir():
+            raise InputError(f"--out {out} cannot be written; give an HTML file in a folder that exists")
+        from patchscale.report.claims import claims_page
+
+        write_text(out, claims_page(table))
+        print(f"claims: {out}")
+        return
+    if as_json:
+        print(table.to_json(orient="records", indent=2))
+        return
+    for row in table.to_dict("records"):
+        print(f"{row['id']}: {row['verdict'].upper()} ({row['study']}, {row['scale']})")
+        print(f"  {row['statement']}")
+        print(f"  published: {row['published'] or '-'}")
+        print(f"  ours:      {row['measured']}")
+    print(", ".join(f"{count} {verdict}" for verdict, count in table["verdict"].value_counts().items()))
