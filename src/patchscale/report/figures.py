@@ -19,6 +19,7 @@ from matplotlib.patches import Patch
 
 from patchscale.errors import InputError
 from patchscale.files import write_bytes
+from patchscale.report.bases import kept_panel, reducers_of
 from patchscale.report.draw import cost_panel, curve_panel, difference_panel, law_panel, log_scale, name_of
 from patchscale.report.frames import distinct, where
 from patchscale.report.pareto import configurations, pareto
@@ -26,6 +27,7 @@ from patchscale.report.payload import axis_columns, model_labels
 from patchscale.report.repeats import loss_panel, size_panel
 from patchscale.report.run import Run, read
 from patchscale.report.theme import LIGHT, MARKERS, matplotlib_style
+from patchscale.report.vision_figure import drawn_curves, forms_of, own_group, vision_handles, vision_panel
 
 COSTS = ("train_flops", "seconds", "peak_memory_bytes")
 WIDTH = 6.75  # inches: the text width of a two-column paper
@@ -33,7 +35,7 @@ METADATA = {"svg": {"Date": None, "Creator": "patchscale"}, "png": {"Software": 
 
 
 def figures(run_dir: Path, out_dir: Path) -> list[Path]:
-    """Writes `law`, `differences`, `repeats`, `curves`, `cost` as .svg and .png, each where the directory has its data.
+    """Writes `law`, `differences`, `repeats`, `bases`, `vision`, `curves`, `cost` as .svg and .png, where there is data.
 
     Args:
         run_dir: a run directory with finished trials.
@@ -52,7 +54,7 @@ def figures(run_dir: Path, out_dir: Path) -> list[Path]:
     out_dir.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     with matplotlib.rc_context(matplotlib_style()):
-        for make in (law, differences, repeats, curves, cost):
+        for make in (law, differences, repeats, bases, vision, curves, cost):
             name, figure = make.__name__, make(run)
             if figure is not None:
                 written += save(figure, out_dir / name)
@@ -121,6 +123,34 @@ def repeats(run: Run) -> Figure | None:
     for axes in panels[len(found) :]:
         log_scale(axes, "y", "share")
         axes.set_ylabel("effective size / size")
+    return figure
+
+
+def bases(run: Run) -> Figure | None:
+    """Quality over kept tokens, one panel per reducer."""
+    y, reducers = run.laws.get("y", "test_loss"), reducers_of(run.results)
+    if not reducers or y not in run.results:
+        return None
+    labels = model_labels(distinct(run.results, "model"))
+    figure, panels = grid(len(reducers))
+    for place, (axes, reducer) in enumerate(zip(panels, reducers, strict=True)):
+        kept_panel(axes, run.results, reducer, y, labels)
+        caption(axes, place, reducer)
+    share(panels, y)
+    return figure
+
+
+def vision(run: Run) -> Figure | None:
+    """Answers over vision tokens with every law, one panel per kind of question and group of trials."""
+    shown = drawn_curves(run)
+    if not shown:
+        return None
+    figure, panels = grid(len(shown))
+    forms = forms_of(shown)
+    for place, (axes, curve) in enumerate(zip(panels, shown, strict=True)):
+        vision_panel(axes, run, curve, forms)
+        caption(axes, place, title(run, own_group(curve, shown)))
+    legend(figure, vision_handles(forms))
     return figure
 
 

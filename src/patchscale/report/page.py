@@ -15,6 +15,7 @@ SCRIPTS = (
     "law.js",
     "refinements.js",
     "repeats.js",
+    "bases.js",
     "curves.js",
     "cost.js",
     "planner.js",

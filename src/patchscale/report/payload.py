@@ -85,6 +85,7 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
             "differences": differences,
             "crossings": _gather(runs, "crossings"),
             "repeats": _gather(runs, "repeated_data"),
+            "bases": runs[0].laws.get("kept_tokens") if len(runs) == 1 else None,
             "curves": curve_lists(curves),
             "planner": None if live else planner_grid(runs),
             "costs": COSTS,
