@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pandas as pd
 import pytest
 
 from patchscale.errors import InputError
 from patchscale.report import figures
-from patchscale.report.figures import WIDTH, curves, differences, law
+from patchscale.report.figures import WIDTH, cost, curves, differences, law
 from patchscale.report.run import read
 from patchscale.report.theme import LIGHT
 
+MODEL = ("deit_pico_patch16",)
 NAMES = ["law", "differences", "curves", "cost"]
 
 
@@ -62,6 +65,30 @@ def test_figures_without_laws_still_show_points(make_run, tmp_path):
     (folder / "laws.json").unlink()
     assert differences(read(folder)) is None
     assert {path.stem for path in figures(folder, tmp_path)} == {"law", "curves", "cost"}
+
+
+def test_another_axis_has_panels_and_shapes_of_its_own(make_run):
+    run, decoders = read(make_run(seeds=1, patches=(24, 12), inverted=None, models=MODEL, forms=())), ("a", "b")
+
+    def twice(table: pd.DataFrame) -> pd.DataFrame:
+        return pd.concat([table.assign(trial=table["trial"] + name, **{"task.decoder": name}) for name in decoders])
+
+    told = [
+        {**entry, "group": {**entry["group"], "task.decoder": name}}
+        for name in decoders
+        for entry in run.laws["differences"]
+    ]
+    run = replace(
+        run,
+        results=twice(run.results),
+        curves=twice(run.curves).drop(columns="task.decoder"),
+        laws={**run.laws, "differences": told},
+    )
+    drawn, priced = curves(run), cost(run)
+    assert drawn is not None
+    assert priced is not None
+    assert [axes.get_title("left").rpartition(" ")[2] for axes in drawn.axes] == list(decoders)
+    assert [text.get_text() for text in priced.legends[0].get_texts()] == ["deit_pico, a", "deit_pico, b", "Pareto set"]
 
 
 def test_nothing_finished_is_refused(make_run, tmp_path):

@@ -35,7 +35,7 @@ METADATA = {"svg": {"Date": None, "Creator": "patchscale"}, "png": {"Software": 
 
 
 def figures(run_dir: Path, out_dir: Path) -> list[Path]:
-    """Writes `law`, `differences`, `repeats`, `bases`, `vision`, `curves`, `cost` as .svg and .png, where there is data.
+    """Writes `law`, `differences`, `repeats`, `bases`, `vision`, `curves`, `cost` as .svg and .png, those with data.
 
     Args:
         run_dir: a run directory with finished trials.
@@ -155,11 +155,13 @@ def vision(run: Run) -> Figure | None:
 
 
 def curves(run: Run) -> Figure | None:
-    """Test loss over samples, one panel per model and input size."""
+    """Test loss over samples, one panel per group of the differences, or per model and input size."""
     y = run.laws.get("y", "test_loss")
     if run.curves.empty or y not in run.curves or "patch_size" not in run.results:
         return None
-    groups = _groups(run.results)
+    refined = run.study["laws"]["refinement"] == "patch_size"
+    told = [entry["group"] for entry in run.laws.get("differences", [])] if refined else []
+    groups = _distinct(told) or _groups(run.results)
     patches = sorted(distinct(run.results, "patch_size"), reverse=True)
     names = ["trial", "patch_size", *groups[0]]
     table = run.curves[["trial", "step", "samples", y]].merge(run.results[names], on="trial")
@@ -177,16 +179,16 @@ def cost(run: Run) -> Figure | None:
     known = [name for name in COSTS if name in run.results and run.results[name].notna().to_numpy().any()]
     if not known or y not in run.results:
         return None
-    means = configurations(run.results, axis_columns(run.results, run.curves, several=False), y)
+    names = axis_columns(run.results, run.curves, several=False)
+    means = _by_kind(configurations(run.results, names, y), names)
     models = distinct(means, "model")
     figure, panels = grid(len(known))
     for place, (axes, name) in enumerate(zip(panels, known, strict=True)):
         cost_panel(axes, means, pareto(means, name, y), models, name, y)
         caption(axes, place, "")
     share(panels, y)
-    labels = model_labels(models)
     shape = {"linestyle": "none", "markersize": 5, "color": LIGHT["measured"]}
-    handles = [Line2D([], [], marker=MARKERS[i % len(MARKERS)], label=labels[m], **shape) for i, m in enumerate(models)]
+    handles = [Line2D([], [], marker=MARKERS[i % len(MARKERS)], label=m, **shape) for i, m in enumerate(models)]
     handles.append(Line2D([], [], color=LIGHT["ink"], linewidth=0.8, linestyle=(0, (4, 2)), label="Pareto set"))
     legend(figure, handles)
     return figure
@@ -254,6 +256,15 @@ def _columns(count: int) -> int:
 def _groups(results: pd.DataFrame) -> list[dict[str, Any]]:
     names = [name for name in ("model", "input_size") if name in results]
     return pd.DataFrame(results[names].drop_duplicates()).to_dict("records")
+
+
+def _by_kind(means: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """Configurations whose `model` says in words what their shape stands for: also other axes, if shapes suffice."""
+    labels = model_labels(distinct(means, "model"))
+    models = means["model"].map(labels)
+    others = [name for name in names if name not in ("model", "patch_size", "input_size")]
+    kinds = models.str.cat([means[name].astype(str) for name in others], sep=", ") if others else models
+    return means.assign(model=kinds if kinds.nunique() <= len(MARKERS) else models)
 
 
 def _rows(table: pd.DataFrame, group: dict[str, Any]) -> pd.DataFrame:
