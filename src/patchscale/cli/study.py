@@ -129,11 +129,12 @@ def build_report(
     out: Annotated[Path | None, typer.Option(help="The HTML file; report.html in the first folder.")] = None,
     figures: Annotated[bool, typer.Option("--figures", help="Also write SVG and PNG figures.")] = False,
 ) -> None:
-    """Fit the laws of what is finished and rebuild the report."""
+    """Fit the laws of what is finished and rebuild the report; kept results without trials are shown as they are."""
     from patchscale import report, studies
 
     for folder in folders:
-        studies.analyse(studies.RunDirectory(folder))
+        if (folder / "trials").is_dir() or not (folder / "results.csv").is_file():
+            studies.analyse(studies.RunDirectory(folder))
     page = report.build(folders, out or folders[0] / "report.html")
     print(f"report: {page}")
     if figures:

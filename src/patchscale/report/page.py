@@ -13,6 +13,7 @@ SCRIPTS = (
     "base.js",
     "figure.js",
     "law.js",
+    "beside.js",
     "refinements.js",
     "repeats.js",
     "bases.js",

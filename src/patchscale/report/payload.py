@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from patchscale.laws import published as published_table
-from patchscale.report import theme
+from patchscale.report import beside, theme
 from patchscale.report.dense import dense_pictures
 from patchscale.report.frames import distinct, where
 from patchscale.report.pareto import COSTS, configurations, pareto
@@ -71,7 +71,9 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
             "facts": facts(results, len(every)),
             "patches": sorted(distinct(every, "patch_size"), reverse=True),
             "unfinished": waiting,
-            "tokens": token_pictures(runs[0]) if len(runs) == 1 and not live else {"pictures": [], "note": ""},
+            "tokens": token_pictures(runs[0])
+            if len(runs) == 1 and not (live or counted)
+            else {"pictures": [], "note": ""},
             "dense": dense_pictures(runs[0], axes) if len(runs) == 1 and not live else None,
             "precision": precision_curves(runs[0], axes) if len(runs) == 1 and not live else None,
             "vision": vision_panels(runs[0], axes) if len(runs) == 1 and not live else None,
@@ -87,11 +89,12 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
             "repeats": _gather(runs, "repeated_data"),
             "bases": runs[0].laws.get("kept_tokens") if len(runs) == 1 else None,
             "curves": curve_lists(curves),
-            "planner": None if live else planner_grid(runs),
+            "planner": None if live or counted else planner_grid(runs),
             "costs": COSTS,
             "configurations": means.to_dict("records"),
             "pareto": {cost: list(pareto(means, cost, y).index) for cost in COSTS if cost in means},
             "published": published_points(results),
+            "beside": [] if live else [panel for run in runs for panel in beside.panels(run, axes)],
             "config": split_configs(runs),
             "provenance": provenance(runs, results),
             "theme": theme.page_theme(),

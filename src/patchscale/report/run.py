@@ -30,7 +30,7 @@ class Run:
         results: `results.csv`, one row a finished trial (empty while none has finished).
         results_text: the file itself, byte for byte, for the page's download.
         laws: `laws.json`.
-        curves: test lines of every `metrics.jsonl`, with a `trial` column.
+        curves: test lines of every `metrics.jsonl` (else of `learning_curves.csv`), with a `trial` column.
         configs: `config.json` by trial id.
         outcomes: `result.json` by trial id.
         progress: `progress.json` by trial id.
@@ -76,15 +76,16 @@ def read(path: Path | str) -> Run:
         text = table.read_text()
         results = _table(table)
     about = _yaml(path / "study.yaml")
+    study = about.pop("study", {})
     trials = sorted(folder for folder in (path / "trials").glob("*") if folder.is_dir())
     return Run(
         path=path,
-        study=about.pop("study", {}),
+        study=study,
         about=about,
         results=results,
         results_text=text,
         laws=_json(path / "laws.json"),
-        curves=_curves(trials),
+        curves=_curves(trials) if trials else _kept_curves(path / "learning_curves.csv", study),
         configs=_by_trial(trials, "config.json"),
         outcomes=_by_trial(trials, "result.json"),
         progress=_by_trial(trials, "progress.json"),
@@ -138,6 +139,15 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _by_trial(trials: list[Path], name: str) -> dict[str, dict[str, Any]]:
     return {folder.name: _json(folder / name) for folder in trials if (folder / name).is_file()}
+
+
+def _kept_curves(path: Path, study: dict[str, Any]) -> pd.DataFrame:
+    """Test lines of a directory whose trials were not kept, without the axes that the table repeats."""
+    if not path.is_file():
+        return _curves([])
+    named = {"kind", "random_seed", *study.get("axes", {})}
+    table = pd.read_csv(path, dtype={"trial": str})
+    return table.loc[:, [name for name in table if name not in named]]
 
 
 def _curves(trials: list[Path]) -> pd.DataFrame:

@@ -1,10 +1,10 @@
 // Puts the page together; the address's #trial-ID opens a configuration.
 
-const SECTIONS = [["law", "Law"], ["refinements", "Refinements"], ["repeats", "Repetition"], ["bases", "Kept tokens"], ["curves", "Curves"], ["cost", "Cost"], ["planner", "Plan"], ["tokens", "Tokens"], ["dense", "Predictions"], ["precision", "Precision"], ["vision", "Vision tokens"], ["published", "Published"], ["answers", "Answers"], ["trials", "Trials"], ["about", "Provenance"]];
+const SECTIONS = [["law", "Law"], ["beside", "Tables"], ["refinements", "Refinements"], ["repeats", "Repetition"], ["bases", "Kept tokens"], ["curves", "Curves"], ["cost", "Cost"], ["planner", "Plan"], ["tokens", "Tokens"], ["dense", "Predictions"], ["precision", "Precision"], ["vision", "Vision tokens"], ["published", "Published"], ["answers", "Answers"], ["trials", "Trials"], ["about", "Provenance"]];
 
 function start() {
   const main = document.getElementById("main");
-  const parts = [overview(), rows.length ? lawSection() : null, refinementSection(), repeatSection(), basesSection(), curveSection(), costSection(), plannerSection(), tokenSection(), denseSection(), precisionSection(), visionSection(), publishedSection(), answerSection(), tableSection(), aboutSection()];
+  const parts = [overview(), rows.length ? lawSection() : null, besideSection(), refinementSection(), repeatSection(), basesSection(), curveSection(), costSection(), plannerSection(), tokenSection(), denseSection(), precisionSection(), visionSection(), publishedSection(), answerSection(), tableSection(), aboutSection()];
   main.replaceChildren(...parts.filter(Boolean));
   const present = SECTIONS.filter(([id]) => document.getElementById(id));
   document.getElementById("sections").replaceChildren(...present.map(([id, text]) => el("a", { href: `#${id}` }, text)));
