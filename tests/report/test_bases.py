@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from patchscale.laws import kept_tokens
@@ -30,6 +31,18 @@ def test_the_page_holds_what_the_study_says(folder: Path, tmp_path: Path):
     said = json.loads((folder / "laws.json").read_text())["kept_tokens"]
     assert data["bases"]["minimum_tokens"] == said["minimum_tokens"]
     assert [test["sentence"] for test in data["bases"]["interaction"]] == [t["sentence"] for t in said["interaction"]]
+
+
+def test_a_trial_with_many_rows_is_one_trial(folder: Path, tmp_path: Path):
+    """As where one model serves every K: 3 sizes, 2 reducers and all tokens, 3 random seeds."""
+    table = pd.read_csv(folder / "results.csv")
+    names = table["model"] + table["reducer"] + table["random_seed"].astype(str)
+    table.assign(trial=names, seconds=60.0, loss_drop_last_doubling=0.1).to_csv(tmp_path / "results.csv", index=False)
+    page = build([tmp_path], tmp_path / "report.html").read_text()
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    assert dict(data["facts"]) | {"trials": "27", "training time, all trials": "27 min"} == dict(data["facts"])
+    assert "(27 trials)" in data["verdict"]
+    assert "All 27 learning curves" in data["verdict"]
 
 
 def test_the_figure_has_a_panel_a_reducer(folder: Path, tmp_path: Path):

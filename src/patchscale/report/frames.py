@@ -1,4 +1,4 @@
-"""Three table operations with one return type each, which pandas' own signatures leave open."""
+"""Table operations with one return type each, which pandas' own signatures leave open."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ def distinct(table: pd.DataFrame, name: str) -> list[Any]:
 def where(table: pd.DataFrame, keep: Any) -> pd.DataFrame:
     """Rows for which the boolean column `keep` holds."""
     return cast(pd.DataFrame, table.loc[keep])
+
+
+def trials(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a trial: one that was measured at several values of an axis has a row for each."""
+    return table.drop_duplicates("trial") if "trial" in table else table
 
 
 def means(table: pd.DataFrame, by: list[str], columns: list[str]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pandas as pd
 from patchscale.laws import published as published_table
 from patchscale.report import beside, theme
 from patchscale.report.dense import dense_pictures
-from patchscale.report.frames import distinct, where
+from patchscale.report.frames import distinct, trials, where
 from patchscale.report.pareto import COSTS, configurations, pareto
 from patchscale.report.pictures import token_pictures
 from patchscale.report.planner import planner_grid
@@ -68,7 +68,7 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
             "inversions": inversions(differences),
             "falling": falling_sentences(shown),
             "falling_trials": list(falling(results)["trial"]) if len(results) else [],
-            "facts": facts(results, len(every)),
+            "facts": facts(trials(results), len(trials(every))),
             "patches": sorted(distinct(every, "patch_size"), reverse=True),
             "unfinished": waiting,
             "tokens": token_pictures(runs[0])
@@ -167,7 +167,7 @@ def split_configs(runs: list[Run]) -> dict[str, Any]:
 
 
 def facts(results: pd.DataFrame, planned: int) -> list[list[str]]:
-    """Short label and value pairs under the verdict."""
+    """Short label and value pairs under the verdict, from one row a trial."""
     count = f"{len(results):,}" if planned <= len(results) else f"{len(results):,} of {planned:,}"
     pairs = [["trials", count]]
     for column, label in (("data", "data"), ("task", "task"), ("device", "device")):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from patchscale.report.frames import distinct, means, where
+from patchscale.report.frames import distinct, means, trials, where
 
 STILL_FALLING = 0.02
 """A curve whose test loss fell by more than this fraction over the last doubling of samples has not settled."""
@@ -60,7 +60,7 @@ def falling(results: pd.DataFrame) -> pd.DataFrame:
     """Trials whose test loss was still falling when they ended."""
     if DROP not in results:
         return results.iloc[:0]
-    return where(results, results[DROP] > STILL_FALLING)
+    return trials(where(results, results[DROP] > STILL_FALLING))
 
 
 def falling_sentences(results: pd.DataFrame) -> list[str]:
@@ -109,7 +109,7 @@ def _what(results: pd.DataFrame) -> str:
         text += f" at patch size{'s' if len(patches) > 1 else ''} {listed(patches)}"
     if "random_seed" in results:
         text += f" with {plural(len(distinct(results, 'random_seed')), 'random seed', words=True)}"
-    return f"{text} ({plural(len(results), 'trial')})."
+    return f"{text} ({plural(len(trials(results)), 'trial')})."
 
 
 def _refinements(differences: Sequence[dict[str, Any]], refinement: str) -> str:
@@ -152,8 +152,9 @@ def _unsettled(results: pd.DataFrame) -> str:
     count = len(falling(results))
     if not count:
         return f"No learning curve fell by more than {100 * STILL_FALLING:.0f} % over the last doubling of samples."
-    curves = plural(len(results), "learning curve")
-    many = "All" if count == len(results) > 1 else f"{count} of"
+    every = len(trials(results))
+    curves = plural(every, "learning curve")
+    many = "All" if count == every > 1 else f"{count} of"
     verb = "was" if count == 1 else "were"
     return (
         f"{many} {curves} {verb} still falling by more than {100 * STILL_FALLING:.0f} % over the last doubling of "
