@@ -15,6 +15,7 @@ import pytest
 
 from patchscale.data import DataSpec, load
 from patchscale.data.scenes import CLASSES, COLOURS, SHAPES, SIZES, TEXTURES, Scene, scene, scenes
+from patchscale.data.scenes.scene import labelled_image
 from patchscale.errors import InputError
 
 SIDE = 256
@@ -225,3 +226,14 @@ def test_scenes_as_a_classification_set():
 def test_too_small_a_canvas_is_refused():
     with pytest.raises(InputError, match="7x32"):
         scene(0, (7, 32))
+
+
+@pytest.mark.parametrize("size", [(24, 24), (17, 40), (100, 100)])
+def test_the_labelled_image_alone_is_that_of_the_scene(size):
+    for index in range(6):
+        whole = scene(index, size, seed=3, split="test")
+        image, label = labelled_image(index, size, seed=3, split="test")
+        assert np.array_equal(image, whole.image)
+        assert label == whole.label
+    with pytest.raises(InputError, match="scene 0 at 4x4"):
+        labelled_image(0, (4, 4))

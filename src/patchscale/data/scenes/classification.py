@@ -11,7 +11,7 @@ import torch
 from patchscale.data import cache
 from patchscale.data.decode import worker_threads
 from patchscale.data.image_set import About, MemoryImages
-from patchscale.data.scenes.scene import scene
+from patchscale.data.scenes.scene import labelled_image
 from patchscale.data.scenes.vocabulary import CLASSES
 from patchscale.data.spec import DataSpec, Split
 
@@ -26,9 +26,9 @@ def load_scenes(spec: DataSpec, split: Split, input_size: tuple[int, int]) -> Me
         pixels = np.lib.format.open_memmap(folder / "pixels.npy", "w+", np.uint8, (count, 3, *input_size))
 
         def draw_one(index: int) -> int:
-            drawn = scene(index, input_size, seed=spec.data_seed, split=split)
-            pixels[index] = drawn.image.transpose(2, 0, 1)
-            return drawn.label
+            image, label = labelled_image(index, input_size, seed=spec.data_seed, split=split)
+            pixels[index] = image.transpose(2, 0, 1)
+            return label
 
         with ThreadPoolExecutor(worker_threads()) as pool:
             labels = list(pool.map(draw_one, range(count)))

@@ -24,6 +24,18 @@ def render(layout: Layout, height: int, width: int) -> tuple[np.ndarray, np.ndar
     Returns:
         image uint8 [H, W, 3] and owners uint8 [H, W]: 0 ground, k the k-th object of the layout (from 1).
     """
+    picture, owners, samples = _sampled(layout, height, width)
+    return _mean(picture, samples), _majority(owners, samples, len(layout.objects))
+
+
+def render_image(layout: Layout, height: int, width: int) -> np.ndarray:
+    """The image of `render` alone, in about half the time."""
+    picture, _, samples = _sampled(layout, height, width)
+    return _mean(picture, samples)
+
+
+def _sampled(layout: Layout, height: int, width: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Colours uint8 [H S, W S, 3] and owners uint8 [H S, W S] of the point samples, and S."""
     samples = 4 if min(height, width) <= 96 else 2
     rows = _sample_points(height * samples, layout.height)
     columns = _sample_points(width * samples, layout.width)
@@ -37,7 +49,7 @@ def render(layout: Layout, height: int, width: int) -> tuple[np.ndarray, np.ndar
         covered = inside(item, rows[region[0]], columns[region[1]])
         picture[region][covered] = _paint(item, rows[region[0]], columns[region[1]])[covered]
         owners[region][covered] = number
-    return _mean(picture, samples), _majority(owners, samples, len(layout.objects))
+    return picture, owners, samples
 
 
 def texture(kind: str, rows: np.ndarray, columns: np.ndarray, period: int) -> np.ndarray:
@@ -93,15 +105,23 @@ def _blotches(key: int, rows: np.ndarray, columns: np.ndarray, cell: int) -> np.
     values = (draw(key, lattice_rows[:, None], lattice_columns[None, :]) >> np.uint64(56)).astype(np.int64)
     r, c = rows // cell, columns // cell
     down, right = (rows % cell)[:, None], (columns % cell)[None, :]
-    upper = values[r][:, c] * (cell - right) + values[r][:, c + 1] * right
-    lower = values[r + 1][:, c] * (cell - right) + values[r + 1][:, c + 1] * right
-    return (upper * (cell - down) + lower * down) // (cell * cell)
+    across = values[:, c] * (cell - right) + values[:, c + 1] * right
+    return (across[r] * (cell - down) + across[r + 1] * down) // (cell * cell)
 
 
 def _mean(picture: np.ndarray, samples: int) -> np.ndarray:
     height, width = picture.shape[0] // samples, picture.shape[1] // samples
-    total = picture.reshape(height, samples, width, samples, 3).sum(axis=(1, 3), dtype=np.int64)
+    wide = _sum(picture.reshape(height, samples, -1).astype(np.uint16))
+    total = _sum(wide.reshape(height * width, samples, 3)).reshape(height, width, 3)
     return ((total + samples**2 // 2) // samples**2).astype(np.uint8)
+
+
+def _sum(values: np.ndarray) -> np.ndarray:
+    """Over the second axis, which is short: quicker than numpy's own."""
+    total = values[:, 0].copy()
+    for place in range(1, values.shape[1]):
+        total += values[:, place]
+    return total
 
 
 def _majority(owners: np.ndarray, samples: int, count: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from patchscale.data.scenes.language import Question, caption, dense_caption, questions
 from patchscale.data.scenes.layout import Layout, SceneObject, Words, canvas_units, lay_out
-from patchscale.data.scenes.render import render
+from patchscale.data.scenes.render import render, render_image
 from patchscale.data.scenes.vocabulary import label_of
 from patchscale.data.spec import Split
 from patchscale.errors import InputError
@@ -74,13 +74,7 @@ def scene(index: int, size: tuple[int, int], *, seed: int = 0, split: Split = "t
         InputError: the canvas is smaller than 8 pixels, or the index negative.
     """
     height, width = size
-    if min(size) < SMALLEST or index < 0:
-        raise InputError(
-            f"scenes: cannot draw scene {index} at {height}x{width}; "
-            f"use an index from 0 and sides of at least {SMALLEST}"
-        )
-    key = _SPLIT_KEY[split]
-    layout = lay_out(seed, key, index, *canvas_units(height, width))
+    layout = _layout(index, size, seed, split)
     image, owners = render(layout, height, width)
     seen = np.unique(owners[owners > 0])
     instances = np.searchsorted(np.concatenate([[0], seen]), owners).astype(np.uint8)
@@ -96,14 +90,32 @@ def scene(index: int, size: tuple[int, int], *, seed: int = 0, split: Split = "t
         boxes=boxes,
         caption=caption(objects, layout),
         dense_caption=dense_caption(objects, boxes, layout),
-        questions=questions(objects, boxes, width, Words(0xA5C, seed, key, index)),
+        questions=questions(objects, boxes, width, Words(0xA5C, seed, _SPLIT_KEY[split], index)),
         layout=layout,
     )
+
+
+def labelled_image(
+    index: int, size: tuple[int, int], *, seed: int = 0, split: Split = "train"
+) -> tuple[np.ndarray, int]:
+    """Image and label of `scene` with the same arguments, in less than half the time."""
+    layout = _layout(index, size, seed, split)
+    main = layout.objects[0]
+    return render_image(layout, *size), label_of(main.shape, main.texture)
 
 
 def scenes(size: tuple[int, int], *, seed: int = 0, split: Split = "train", start: int = 0) -> Iterator[Scene]:
     """Scenes `start`, `start + 1`, ... without end; see `scene`."""
     return (scene(index, size, seed=seed, split=split) for index in itertools.count(start))
+
+
+def _layout(index: int, size: tuple[int, int], seed: int, split: Split) -> Layout:
+    if min(size) < SMALLEST or index < 0:
+        raise InputError(
+            f"scenes: cannot draw scene {index} at {size[0]}x{size[1]}; "
+            f"use an index from 0 and sides of at least {SMALLEST}"
+        )
+    return lay_out(seed, _SPLIT_KEY[split], index, *canvas_units(*size))
 
 
 def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
