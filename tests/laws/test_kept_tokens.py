@@ -33,18 +33,28 @@ def study(interaction: float, noise: float = 0.002) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_an_interaction_is_found_where_there_is_one_and_not_where_there_is_none():
-    for strength, verdict in ((0.3, "interaction"), (0.0, "none seen")):
-        found = kept_tokens(study(strength))
-        good = next(test for test in found["interaction"] if test["reducer"] == "good")
-        assert good["verdict"] == verdict, good["sentence"]
-        assert good["x"] == ["model_params", "kept_tokens"]
-        if strength:
-            assert good["exponent"]["value"] == pytest.approx(0.3, abs=0.02)
+@pytest.fixture(scope="module")
+def found():
+    return kept_tokens(study(0.3))
 
 
-def test_minimum_tokens_of_every_reducer_model_and_tolerance():
-    found = kept_tokens(study(0.3))["minimum_tokens"]
+def test_an_interaction_is_found_where_there_is_one(found):
+    good = next(test for test in found["interaction"] if test["reducer"] == "good")
+    assert good["verdict"] == "interaction", good["sentence"]
+    assert good["x"] == ["model_params", "kept_tokens"]
+    assert good["exponent"]["value"] == pytest.approx(0.3, abs=0.02)
+    assert list(good["by_seed"].values()) == pytest.approx([0.3] * 3, abs=0.05)
+    assert "on each random seed alone: 0.3, 0.3, 0.3." in good["sentence"]
+
+
+def test_no_interaction_is_seen_where_there_is_none():
+    table = study(0.0)
+    (test,) = kept_tokens(table[table["reducer"] != "bad"])["interaction"]
+    assert test["verdict"] == "none seen", test["sentence"]
+
+
+def test_minimum_tokens_of_every_reducer_model_and_tolerance(found):
+    found = found["minimum_tokens"]
     assert len(found) == 2 * 3 * 6
     absolute = {(r["reducer"], r["group"]["model"]): r for r in found if r["tolerance"] == 0.1 and not r["relative"]}
     assert absolute["good", "large"]["tokens"] < absolute["good", "small"]["tokens"]

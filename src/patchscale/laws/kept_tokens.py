@@ -43,8 +43,9 @@ def kept_tokens(
 
     Returns:
         JSON-able: "minimum_tokens" (a dict a reducer, model and tolerance, as `laws.minimum_tokens`, with "reducer"),
-        "interaction" (a dict a reducer, as `laws.interaction_test`), "equal_flops" (as `equal_flops`), "frontier" (as
-        `frontier`), "notes" (what could not be computed, and why).
+        "interaction" (a dict a reducer, as `laws.interaction_test`, and "by_seed", its exponent on each random seed
+        alone, None where it cannot be fitted), "equal_flops" (as `equal_flops`), "frontier" (as `frontier`), "notes"
+        (what could not be computed, and why).
 
     Raises:
         InputError: a column is missing, or a model has no full-token trial.
@@ -66,13 +67,31 @@ def kept_tokens(
             found["minimum_tokens"] += [{"reducer": reducer, "relative": is_relative, **row} for row in rows]
         sized = part.assign(model_params=[sizes[model] for model in part["model"]])
         try:
-            tested = interaction_test(sized, ("model_params", "kept_tokens"), y, starts=128)
-            found["interaction"].append({"reducer": reducer, **tested})
+            found["interaction"].append({"reducer": reducer, **_interaction(sized, y)})
         except InputError as error:
             found["notes"].append(f"interaction for {reducer}: {error}")
     found["equal_flops"] = equal_flops(table, y)
     found["frontier"] = frontier(table, y, lower_is_better=lower_is_better)
     return found
+
+
+def _interaction(table: pd.DataFrame, y: str) -> dict[str, Any]:
+    """The test on all rows, and the exponent c on each random seed alone ("by_seed").
+
+    Rows of one model that serves several K share its luck, which the test's p takes for many independent rows; seeds
+    that disagree show it.
+    """
+    axes = ("model_params", "kept_tokens")
+    tested = interaction_test(table, axes, y, starts=128)
+    by_seed: dict[str, float | None] = {}
+    for seed, own in table.groupby("random_seed"):
+        try:
+            by_seed[str(seed)] = interaction_test(own, axes, y, starts=32)["exponent"]["value"]
+        except InputError:
+            by_seed[str(seed)] = None
+    texts = ", ".join("no fit" if value is None else f"{value:.2g}" for value in by_seed.values())
+    sentence = f"{tested['sentence']} Exponent c on each random seed alone: {texts}."
+    return {**tested, "by_seed": by_seed, "sentence": sentence}
 
 
 def with_full(table: pd.DataFrame, reducer: str) -> pd.DataFrame:
