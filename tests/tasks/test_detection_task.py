@@ -160,6 +160,17 @@ def test_a_trial_reports_both_losses_and_ap_and_shows_what_it_sees(trial):
                 assert drawn.size == (61, 40)
 
 
+def test_pictures_of_a_trial_resumed_after_its_last_test_point_have_scores(tmp_path):
+    task = make_task()
+    torch.manual_seed(0)
+    task.illustrate(task.build_model(), CPU, contextlib.nullcontext, tmp_path)
+    shown = json.loads((tmp_path / "index.json").read_text())
+    assert len(shown["images"]) == 4
+    assert set(shown["curves"]) == {"box", "mask"}
+    assert all({"box_ap", "mask_ap"} <= set(row) for row in shown["classes"])
+    assert shown["classes"]
+
+
 def test_the_exported_json_scores_what_evaluate_says(trial, tmp_path):
     weights = trial / "trial" / "weights.safetensors"
     scores = evaluate_weights(weights, str(trial / "mine.json"))

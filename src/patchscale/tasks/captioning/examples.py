@@ -7,7 +7,6 @@ stage, which answers nothing, it is `map` instead: the file of the patch-text ma
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,9 @@ from patchscale.tasks.captioning.measuring import Examination
 from patchscale.tasks.captioning.model import VisionLanguageModel
 from patchscale.tasks.captioning.saying import say_of_one
 from patchscale.tasks.captioning.text import Spelled, spell
+from patchscale.tasks.pictures import png, shown
 from patchscale.tasks.task import Autocast
 
-SHOWN = 4
-"""Test images that are shown: evenly spread over the set, equal for every trial."""
 ASKED = 4
 """Questions about each of them, at most."""
 
@@ -38,9 +36,8 @@ def write_examples(
     folder.mkdir(parents=True, exist_ok=True)
     was_training = model.training
     model.eval()
-    size = len(examination.test_set)
     images = []
-    for index in np.unique(np.linspace(0, size - 1, min(SHOWN, size)).round().astype(int)).tolist():
+    for index in shown(len(examination.test_set)):
         pixels = examination.test_set.read([index])[0].numpy()
         name = f"{index}_image.png"
         write_bytes(folder / name, png(Image.fromarray(pixels.transpose(1, 2, 0))))
@@ -87,10 +84,3 @@ def _map(
     name = f"{index}_map.png"
     write_bytes(folder / name, png(map_picture(pixels, cosines)))
     return {"map": name, "question": exchange.question, "truth": exchange.answers[0]}
-
-
-def png(image: Image.Image) -> bytes:
-    """A picture as a file."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()

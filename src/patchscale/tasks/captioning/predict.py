@@ -13,11 +13,11 @@ from patchscale.data.decode import centre_view, image_files, open_image
 from patchscale.errors import InputError
 from patchscale.files import write_bytes
 from patchscale.tasks.captioning.asking import ALONE
-from patchscale.tasks.captioning.examples import png
 from patchscale.tasks.captioning.maps import map_picture, patch_text_maps
 from patchscale.tasks.captioning.options import Options
 from patchscale.tasks.captioning.saying import say_of_one
 from patchscale.tasks.captioning.text import HubSpeller, Spelled, Spelling, Turn, spell
+from patchscale.tasks.pictures import png
 from patchscale.tasks.task import Predicted, Trained
 
 COLUMNS = ("image", "question", "vision_tokens", "answer")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import colorsys
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,13 +38,6 @@ def draw_objects(
         if name:
             pen.text((x0 + 2, y0 + 1), name, fill=colour)
     return drawn
-
-
-def png(image: Image.Image) -> bytes:
-    """The content of a PNG file."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
 
 
 def _colour(number: int) -> tuple[int, int, int]:

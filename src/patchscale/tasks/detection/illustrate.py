@@ -15,11 +15,9 @@ from torch import nn
 
 from patchscale.files import write_bytes, write_json
 from patchscale.tasks.detection.ap import Precision
-from patchscale.tasks.detection.draw import LEAST_SCORE, draw_objects, png
+from patchscale.tasks.detection.draw import LEAST_SCORE, draw_objects
+from patchscale.tasks.pictures import png, shown
 from patchscale.tasks.task import Autocast
-
-SHOWN = 4
-"""Test images that are drawn: evenly spread over the set, equal for every trial."""
 
 
 def write_predictions(
@@ -33,8 +31,7 @@ def write_predictions(
     """Writes the folder that the module's head describes, for a `Detection`, its model, and its scores by kind."""
     folder.mkdir(parents=True, exist_ok=True)
     data, images = task.test_set, []
-    shown = np.unique(np.linspace(0, len(data) - 1, min(SHOWN, len(data))).round().astype(int))
-    for one in task.measure(model, device, autocast, torch.from_numpy(shown)):
+    for one in task.measure(model, device, autocast, torch.tensor(shown(len(data)))):
         image, record, found = data.image(one.index), data.record(one.index), one.objects
         sure = np.flatnonzero(found.scores >= LEAST_SCORE)
         many = len(task.classes) > 1

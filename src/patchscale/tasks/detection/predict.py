@@ -17,9 +17,10 @@ from patchscale.data.decode import image_files, open_image
 from patchscale.errors import InputError
 from patchscale.files import write_bytes, write_json
 from patchscale.tasks.detection.ap import categories, result
-from patchscale.tasks.detection.draw import LEAST_SCORE, draw_objects, png
+from patchscale.tasks.detection.draw import LEAST_SCORE, draw_objects
 from patchscale.tasks.detection.found import Objects, on_canvas, on_original
 from patchscale.tasks.detection.options import Options
+from patchscale.tasks.pictures import png
 from patchscale.tasks.task import Predicted, Trained
 
 COLUMNS = ("image", "class", "score", "x0", "y0", "x1", "y1")

@@ -27,7 +27,7 @@ from patchscale.tasks.detection.illustrate import write_predictions
 from patchscale.tasks.detection.model import Detector
 from patchscale.tasks.detection.options import Options
 from patchscale.tasks.detection.predict import predict
-from patchscale.tasks.task import Autocast, Batch, ModelSpec, Predicted, Regularisation, Trained
+from patchscale.tasks.task import Autocast, Batch, ModelSpec, Predicted, Regularisation, Trained, evaluate
 
 LOSSES = ("rpn_loss", "box_loss", "mask_loss")
 
@@ -63,7 +63,7 @@ class Detection:
             raise InputError(f"{self.data.name}: training and test annotations do not name the same categories")
         return train_set
 
-    @cached_property
+    @property
     def train_size(self) -> int:
         return len(self.train_set)
 
@@ -170,6 +170,8 @@ class Detection:
 
     def illustrate(self, model: nn.Module, device: torch.device, autocast: Autocast, folder: Path) -> None:
         """Pictures of some test images, AP by class and precision-recall curves of the last scores, in `folder`."""
+        if not self.precision:
+            evaluate(self, model, device, autocast)  # a trial resumed after its last test point
         was_training = model.training
         model.eval()
         write_predictions(self, model, device, autocast, folder, self.precision)

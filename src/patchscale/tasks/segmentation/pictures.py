@@ -7,7 +7,6 @@ classes (255: not counted). Shape letters: K classes, H height, W width.
 from __future__ import annotations
 
 import colorsys
-import io
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,9 @@ from torch import Tensor, nn
 
 from patchscale.data.masks import IGNORED
 from patchscale.files import write_bytes, write_json
+from patchscale.tasks.pictures import png, shown
 from patchscale.tasks.segmentation.confusion import class_scores
 from patchscale.tasks.task import Autocast
-
-SHOWN = 4
-"""Test images that are drawn: evenly spread over the set, equal for every trial."""
 
 
 def palette(classes: int) -> np.ndarray:
@@ -38,14 +35,14 @@ def label_png(labels: np.ndarray, colours: np.ndarray) -> bytes:
     """Labels uint8 [H, W] as a palette PNG: the values are the classes, the colours are for the eye."""
     image = Image.fromarray(labels)
     image.putpalette(colours.tobytes())
-    return _png(image)
+    return png(image)
 
 
 def overlay_png(image: np.ndarray, labels: np.ndarray, colours: np.ndarray, opacity: float = 0.5) -> bytes:
     """Labels uint8 [H, W] drawn over an image uint8 [H, W, 3]; pixels that are not counted keep the image's colour."""
     drawn = image * (1 - opacity) + colours[labels] * opacity
     drawn = np.where((labels == IGNORED)[..., None], image, drawn)
-    return _png(Image.fromarray(drawn.round().astype(np.uint8)))
+    return png(Image.fromarray(drawn.round().astype(np.uint8)))
 
 
 def write_predictions(
@@ -57,14 +54,13 @@ def write_predictions(
     model.eval()
     with torch.no_grad():
         colours = palette(len(task.classes))
-        shown = np.unique(np.linspace(0, task.test_size - 1, min(SHOWN, task.test_size)).round().astype(int)).tolist()
         images = []
-        for index in shown:
+        for index in shown(task.test_size):
             image, truth = task.test_set.test_view(index, original=False)
             logits = task.logits(model, image, device, autocast, truth.shape)
             predicted = logits.argmax(1)[0].cpu().numpy().astype(np.uint8)
             parts = {
-                "image": _png(Image.fromarray(image)),
+                "image": png(Image.fromarray(image)),
                 "truth": label_png(truth, colours),
                 "prediction": label_png(predicted, colours),
             }
@@ -78,9 +74,3 @@ def write_predictions(
         for name, colour, score in zip(task.classes, colours.tolist(), class_scores(table), strict=False)
     ]
     write_json(folder / "index.json", {"kind": "segmentation", "images": images, "classes": rows})
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
