@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := OMP_NUM_THREADS=1 $(BIN)
 
-.PHONY: demo test test-slow torture test-browser test-slurm lint bench clean
+.PHONY: demo studies claims docs test test-slow torture test-browser test-slurm lint bench clean
 
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -12,6 +12,22 @@ RUN := OMP_NUM_THREADS=1 $(BIN)
 
 demo: .venv/installed
 	$(BIN)/patchscale study run quickstart --out runs/demo
+
+# Every preset at tiny scale, one after the other; stopped anywhere, the same command continues.
+studies: .venv/installed
+	for name in $$($(BIN)/patchscale study list --json | $(BIN)/python -c "import json, sys; print(*[one['name'] for one in json.load(sys.stdin)])"); do \
+	  $(BIN)/patchscale study run $$name --scale tiny --out runs/tiny/$$name || exit 1; \
+	done
+	$(BIN)/patchscale study report runs/tiny/* --out runs/tiny/report.html
+
+# The answers to the papers' claims, from results/: package data and a page of the documentation.
+claims: .venv/installed
+	$(BIN)/python -m patchscale.report.claims results docs/claims.md
+
+# The documentation as site/; a broken link or reference is an error.
+docs: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 test: .venv/installed
 	$(RUN)/pytest -q -n auto --dist loadfile -m "not slow and not gpu and not slurm and not browser"

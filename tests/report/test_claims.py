@@ -16,6 +16,7 @@ from patchscale.laws.claims import COLUMNS, claims
 from patchscale.report.claims import Evidence, answers, claims_page, read_evidence, rows
 from patchscale.report.claims.ablations import extending, one_recipe, overgrown
 from patchscale.report.claims.answer import VERDICTS, FromTable, HeldByTest
+from patchscale.report.claims.guide import claims_guide
 from patchscale.report.claims.judges import contrast, refines, trend
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,10 +52,15 @@ def test_every_promise_of_software_names_a_test_that_exists() -> None:
 
 
 def test_the_package_s_answers_are_those_of_the_results(results: list[Evidence]) -> None:
-    """After a change under results/: python -m patchscale.report.claims results."""
+    """After a change under results/: make claims."""
     now, kept = answers(results).fillna(""), claims()
     for column in ("study", "scale", "verdict", "measured", "evidence"):
         assert dict(zip(now["id"], now[column], strict=True)) == dict(zip(kept["id"], kept[column], strict=True))
+
+
+def test_the_guide_is_that_of_the_answers() -> None:
+    """After a change of the answers: make claims."""
+    assert (ROOT / "docs" / "claims.md").read_text() == claims_guide(claims())
 
 
 def test_a_changed_table_changes_the_verdict(results: list[Evidence]) -> None:

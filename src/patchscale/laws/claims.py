@@ -1,7 +1,7 @@
 """Every promise of the four papers beside its answer: the study, our value, a verdict, the scale.
 
 The answers are package data (`tables/answers.csv`), computed from a checkout's `results/` by
-`python -m patchscale.report.claims results`; an installed package has no results to compute them from.
+`python -m patchscale.report.claims results docs/claims.md`; an installed package has no results to compute them from.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def claims() -> pd.DataFrame:
     promised = published("claims").rename(columns={"published_value": "published"}).astype({"published": "string"})
     file = resources.files("patchscale.laws").joinpath("tables", "answers.csv")
     if not file.is_file():
-        raise InputError("no answers in this package; run python -m patchscale.report.claims results in a checkout")
+        raise InputError("no answers in this package; run `make claims` in a checkout")
     with file.open(encoding="utf-8") as opened:
         answers = pd.read_csv(opened)
     if list(answers["id"]) != list(promised["id"]):
-        raise InputError("the answers are of other claims; run python -m patchscale.report.claims results")
+        raise InputError("the answers are of other claims; run make claims in a checkout")
     return promised.merge(answers, on="id").fillna("").loc[:, COLUMNS]

@@ -1,8 +1,8 @@
 """Every claim of the papers with the study that answers it, what was measured here, and a verdict.
 
 Verdicts are computed from the tables under `results/`, from shapes, from recipes, or from tests that hold them:
-`python -m patchscale.report.claims results` writes them to `laws/tables/answers.csv`, which a wheel carries because it
-has no `results/`. Reading them (`patchscale.laws.claims`) needs nothing of this.
+`make claims` writes them to `laws/tables/answers.csv`, which a wheel carries because it has no `results/`. Reading them
+(`patchscale.laws.claims`) needs nothing of this.
 """
 
 from patchscale.report.claims.answers import answers, rows

@@ -216,6 +216,17 @@ def decoder_advantage(evidence: Evidence) -> tuple[str, Verdict]:
     return f"linear less UperNet at patch {patch}: {found.text} in mean IoU", found.below_zero()
 
 
+def without_decoder(evidence: Evidence) -> tuple[str, Verdict]:
+    """The linear layer at the finest patch passes UperNet at the coarsest, which leads there."""
+    coarse = evidence.table["patch_size"].max()
+    _, linear, upernet, _ = decoder_gaps(evidence.table)
+    found = gap(upernet, linear, "miou")
+    text = f"linear at the finest patch less UperNet at {coarse} {-found.mean:+.3g} in mean IoU"
+    if decoder_advantage(evidence)[1] != "reproduced":
+        return f"{text}, but UperNet does not lead at patch {coarse}, so patches are not the cause", "inconclusive"
+    return text, found.below_zero()
+
+
 def larger_image(evidence: Evidence) -> tuple[str, Verdict]:
     """Below the originals' size a larger image at the same patch beats a finer patch at equal tokens."""
     texts, verdicts = [], []

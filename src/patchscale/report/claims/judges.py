@@ -8,7 +8,7 @@ Every judge takes one `Evidence` and returns what was measured, in words and num
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, cast
 
@@ -156,6 +156,11 @@ def contrast(y: str, first: dict[str, Any], second: dict[str, Any], words: str, 
         return f"{y.replace('_', ' ')}, {'; '.join(texts)}", together(verdicts)
 
     return judge
+
+
+def only(column: str, value: Any, judge: Judge) -> Judge:
+    """A judge of the rows with this value alone."""
+    return lambda evidence: judge(replace(evidence, table=at(evidence.table, **{column: value})))
 
 
 def difference_of_gaps(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from patchscale.report.claims import counted
 from patchscale.report.claims.answer import Counted, FromTable, HeldByTest, Row, TooLarge, Verdict
 from patchscale.report.claims.counted import paper_hours, recipe
@@ -15,7 +17,7 @@ WEIGHTS = "needs released weights of billions of parameters; the adapter runs wi
 def kept_trend(evidence: Evidence) -> tuple[str, Verdict]:
     """The loss falls with the kept tokens, reducer by reducer and model by model."""
     table = evidence.table.loc[evidence.table["reducer"] != "none", :]
-    part = Evidence(evidence.place, evidence.study, evidence.scale, evidence.data, table, evidence.axes, evidence.laws)
+    part = replace(evidence, table=table)
     return trend(by="kept_tokens", rising=True)(part)
 
 
