@@ -90,6 +90,20 @@ def test_without_tolerance_exactly_k_even_of_equal_tokens():
     assert all(len(set(row)) == 6 for row in found.source.tolist())
 
 
+def test_k_tokens_of_fewer_dimensions_are_still_k():
+    """Past the rank only rounding is left, which must neither be divided by nor dropped as padding."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randn(2, 60, 3, generator=generator) @ torch.randn(2, 3, 48, generator=generator)
+    tokens[0, 30:] = 0
+    found = pivoted_gram(tokens, 50)
+    assert found.heights.isfinite().all()
+    assert [len(set(row)) for row in found.index.tolist()] == [50, 50]
+    assert (found.residual[:, 3:] < 1e-10).all()
+    kept = build_reducer("qr", dim=48, slots=40)(tokens, 40)
+    assert kept.mask is None
+    assert kept.source.shape == (2, 40)
+
+
 def test_blank_image_keeps_one_token():
     for window in (None, 3):
         found = build_reducer("qr", dim=4, slots=6, tolerance=0.1, window=window)(torch.zeros(2, 10, 4), 10)

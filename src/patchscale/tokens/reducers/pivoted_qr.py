@@ -98,6 +98,7 @@ def pivoted_gram(rows: Tensor, most: int, tolerance: float | None = None, valid:
     gram = x @ x.transpose(1, 2)
     left = gram.diagonal(dim1=1, dim2=2).clone()
     energy = left.sum(1)
+    floor = count * torch.finfo(x.dtype).eps * left.amax(1)  # below it a residual is rounding and has no direction
     steps = min(most, count)
     factor = x.new_zeros(batch, steps, count)
     index = torch.zeros(batch, steps, dtype=torch.int64, device=rows.device)
@@ -113,7 +114,8 @@ def pivoted_gram(rows: Tensor, most: int, tolerance: float | None = None, valid:
         before = factor[:, :step]
         own = before.gather(2, pick[:, None, None].expand(-1, step, 1)).transpose(1, 2)
         column = rows_at(gram, pick[:, None]) - own @ before
-        column = column[:, 0] * (open_ / height.clamp_min(torch.finfo(x.dtype).tiny).sqrt())[:, None]
+        real = open_ & (height > floor)
+        column = column[:, 0] * torch.where(real, height, torch.inf).rsqrt()[:, None]
         factor[:, step] = column
         index[:, step] = pick
         heights[:, step] = torch.where(open_, height, -1.0)
