@@ -49,7 +49,8 @@ def proposals(images: int = 2) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(2)
     corner = torch.rand(images, 80, 2, generator=generator) * torch.tensor([90.0, 30.0])
     side = 6 + torch.rand(images, 80, 2, generator=generator) * 30
-    near = [t["boxes"].repeat(4, 1) + torch.randn(4 * len(t["boxes"]), 4, generator=generator) for t in truth()]
+    shift = 4 * torch.randn(40, 4, generator=generator)  # overlaps of 0.3 to 0.95, so that every threshold divides
+    near = [t["boxes"].repeat(8, 1) + shift[: 8 * len(t["boxes"])] for t in truth()]
     far = torch.cat([corner, corner + side], dim=2)
     return [torch.cat([one, other]) for one, other in zip(near, far, strict=True)]
 

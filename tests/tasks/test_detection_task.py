@@ -171,19 +171,42 @@ def test_pictures_of_a_trial_resumed_after_its_last_test_point_have_scores(tmp_p
     assert shown["classes"]
 
 
+def one_in_four_found(content: dict) -> dict:
+    """A truth that a model meets in part: some of the objects it found, every second of them 1.5 pixels aside."""
+    annotations = []
+    for number, one in enumerate(content["annotations"][::4]):
+        x, y, width, height = one["bbox"]
+        x = max(0.0, x - 1.5) if number % 2 else x
+        outline = [x, y, x + width, y, x + width, y + height, x, y + height]
+        mine = {"id": number + 1, "bbox": [x, y, width, height], "area": width * height, "segmentation": [outline]}
+        annotations.append(one | mine)
+    return content | {"annotations": annotations}
+
+
 def test_the_exported_json_scores_what_evaluate_says(trial, tmp_path):
+    """On a truth that the untrained detector meets in part, so that every AP is a number worth comparing."""
     weights = trial / "trial" / "weights.safetensors"
-    scores = evaluate_weights(weights, str(trial / "mine.json"))
-    assert scores["test_loss"] == json.loads((trial / "trial" / "result.json").read_text())["test_loss"]
-    found = predict_images([trial / "mine.json"], weights, tmp_path)
+    predict_images([trial / "mine.json"], weights, tmp_path)
+    truth = one_in_four_found(json.loads((tmp_path / "predictions.json").read_text()))
+    (trial / "own.json").write_text(json.dumps(truth))
+    scores = evaluate_weights(weights, str(trial / "own.json"))
+    assert all(0.02 < scores[name] < 0.9 for name in ("box_ap", "box_ap50", "mask_ap50")), scores
+    found = predict_images([trial / "own.json"], weights, tmp_path)
     content = json.loads((tmp_path / "predictions.json").read_text())
-    truth = json.loads((trial / "mine.json").read_text())
     assert len(content["annotations"]) == len(found.rows) > 20
+    for one, row in zip(content["annotations"], found.rows, strict=True):
+        corners = [row["x0"], row["y0"], row["x1"] - row["x0"], row["y1"] - row["y0"]]
+        assert one["bbox"] == pytest.approx(corners, abs=0.02)
     for kind in ("box", "mask"):
         again = average_precision(truth, content["annotations"], kind, OPTIONS["detections"]).scores(kind)
         assert again == {name: value for name, value in scores.items() if name.startswith(f"{kind}_ap")}
     assert len(list(tmp_path.glob("*.png"))) == 6
     assert COCO(str(tmp_path / "predictions.json")).getAnnIds(), "annotation tools can open the file"
+
+
+def test_evaluate_says_what_the_trial_said(trial):
+    scores = evaluate_weights(trial / "trial" / "weights.safetensors", str(trial / "mine.json"))
+    assert scores["test_loss"] == json.loads((trial / "trial" / "result.json").read_text())["test_loss"]
 
 
 def test_encoders_start_from_classification_at_the_same_patch_size(trial, tmp_path):

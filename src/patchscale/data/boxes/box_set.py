@@ -53,10 +53,8 @@ class BoxSet(ABC):
         category_ids: COCO ids in the same order.
         has_masks: whether every object has a mask.
         skipped: annotations and images left out, each with its reason.
-        in_memory: whether images need no decoding.
     """
 
-    in_memory = False
     mean: Colour = IMAGENET_MEAN
     std: Colour = IMAGENET_STD
 

@@ -52,6 +52,8 @@ class Detection:
         self.test_set = self._load("test")
         self.classes, self.test_size = self.test_set.classes, len(self.test_set)
         self.mean, self.std = self.test_set.mean, self.test_set.std
+        self.decodes = True
+        """Scaling and cutting is worth doing ahead even where scenes are drawn."""
         self.precision: dict[str, Precision] = {}
         """What the last scores were made of, by kind."""
 
@@ -66,10 +68,6 @@ class Detection:
     @property
     def train_size(self) -> int:
         return len(self.train_set)
-
-    @cached_property
-    def decodes(self) -> bool:
-        return not self.train_set.in_memory
 
     @staticmethod
     def network(spec: ModelSpec, classes: int, options: Options) -> Detector:
