@@ -138,6 +138,20 @@ def test_overgrown_patches_need_a_rising_loss() -> None:
     assert verdict == "reproduced"
 
 
+def test_a_peak_in_between_is_double_descent() -> None:
+    def study(*verdicts: str) -> Evidence:
+        models = [{"model": f"m{i}", "worst": 100, "verdict": verdict} for i, verdict in enumerate(verdicts)]
+        rows = [{"model": "m0", "repeats": 1, "rise": 0.001}, {"model": "m0", "repeats": 100, "rise": 0.3}]
+        laws = {"repeated_data": [{"group": {"recipe.augmented": False}, "models": models, "rows": rows}]}
+        return dataclasses.replace(table(model=["m0"]), study="repeated_data", laws=laws)
+
+    row = rows()["rep-double"]
+    assert row.answer([study("peak", "peak")]).verdict == "reproduced"
+    assert row.answer([study("rises")]).verdict == "not reproduced"
+    assert row.answer([study("peak", "no harm seen")]).verdict == "inconclusive"
+    assert rows()["rep-midway"].answer([study("peak")]).verdict == "reproduced"
+
+
 def test_the_page_has_every_claim_and_loads_nothing() -> None:
     found = claims()
     page = claims_page(found)

@@ -132,12 +132,13 @@ class TooLarge:
 
 @dataclass(frozen=True)
 class NotYet:
-    """A study is ready, and nothing of it is measured or judged."""
+    """Nothing here measures it."""
 
     study: str
+    why: str
 
     def answer(self, results: Sequence[Evidence]) -> Answer:
-        return Answer(f"not measured yet: study {self.study}", "not measured yet", "none", "")
+        return Answer(f"not measured yet: {self.why}", "not measured yet", "none", "")
 
 
 Row = FromTable | AllOf | Counted | HeldByTest | TooLarge | NotYet

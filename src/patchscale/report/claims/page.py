@@ -27,7 +27,7 @@ MEANINGS = {
     "not reproduced": "the interval lies on the other side, or a count differs",
     "inconclusive": "the interval holds zero, there is one random seed, or parts disagree",
     "not testable at this scale": "it needs hardware, data or weights that are not here; the reason is given",
-    "not measured yet": "the study is ready and has not been run",
+    "not measured yet": "the study is ready and has not been run, or nothing here measures it",
 }
 STYLE = """
 .claims td { vertical-align: top; white-space: normal; overflow-wrap: anywhere; padding-right: 1rem; }
