@@ -25,6 +25,8 @@ TEXT = {
     "num_key_value_heads": 2,
 }
 IMAGE = 50
+VERSION = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+NAMED = {"image_token_id" if VERSION >= (4, 52) else "image_token_index": IMAGE}
 
 
 def llava():
@@ -32,7 +34,7 @@ def llava():
     config = transformers.LlavaConfig(
         vision_config=transformers.CLIPVisionConfig(**vision, image_size=32, patch_size=8),
         text_config=transformers.LlamaConfig(**TEXT),
-        image_token_id=IMAGE,
+        **NAMED,
     )
     return built(transformers.LlavaForConditionalGeneration, config), {"pixel_values": torch.randn(1, 3, 32, 32)}, 16
 
@@ -42,7 +44,7 @@ def paligemma():
     config = transformers.PaliGemmaConfig(
         vision_config=transformers.SiglipVisionConfig(**vision, image_size=32, patch_size=8, vision_use_head=False),
         text_config=transformers.GemmaConfig(**TEXT, head_dim=8),
-        image_token_id=IMAGE,
+        **NAMED,
         projection_dim=32,
         hidden_size=32,
     )
@@ -54,6 +56,8 @@ def paligemma():
 
 
 def qwen():
+    if VERSION < (4, 52):
+        pytest.skip("Qwen-VL has no separate configuration of its language model before transformers 4.52")
     rope = {"type": "default", "mrope_section": [1, 1, 2], "rope_type": "default"}
     vision = {
         "depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 4, "patch_size": 4,
@@ -88,7 +92,7 @@ def asked(family: str, images: dict, count: int) -> dict:
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **images}
     if family == "paligemma":
         inputs["token_type_ids"] = torch.zeros_like(ids)
-    if family == "qwen":
+    if family == "qwen" and VERSION >= (5, 0):
         inputs["mm_token_type_ids"] = (ids == IMAGE).int()
     return inputs
 
@@ -155,7 +159,9 @@ def test_attention_of_the_encoder_chooses_where_there_is_one():
 def test_class_token_attention_is_what_llava_keeps_by():
     model, images, count = llava()
     reduced = ReducedVLM(model, kept_tokens=4, reducer="attention")
-    weights = model.model.vision_tower(**images, output_attentions=True).attentions[-2][0].mean(0)[0, 1:]
+    weights = (
+        getattr(model, "model", model).vision_tower(**images, output_attentions=True).attentions[-2][0].mean(0)[0, 1:]
+    )
     _, kept = reduced.features(asked("llava", images, count))
     assert kept[0][1].tolist() == sorted(weights.topk(4).indices.tolist())
 
@@ -164,9 +170,8 @@ def test_qwen_keeps_the_places_of_what_stays():
     model, images, count = qwen()
     inputs = asked("qwen", images, count)
     prepared = ReducedVLM(model, kept_tokens=4, reducer="random").prepare(inputs)
-    whole, _ = model.model.get_rope_index(
-        inputs["input_ids"], mm_token_type_ids=inputs["mm_token_type_ids"], image_grid_thw=images["image_grid_thw"]
-    )
+    kinds = {name: inputs[name] for name in ("mm_token_type_ids",) if name in inputs}
+    whole, _ = model.model.get_rope_index(inputs["input_ids"], image_grid_thw=images["image_grid_thw"], **kinds)
     columns = {tuple(column) for column in whole[:, 0].T.tolist()}
     positions = prepared.arguments["position_ids"][:, 0].T.tolist()
     assert {tuple(column) for column in positions} <= columns
@@ -185,7 +190,7 @@ def test_models_and_reducers_that_do_not_fit():
     with pytest.raises(InputError, match="has weights to be trained"):
         ReducedVLM(model, kept_tokens=4, reducer="filtering")
     with pytest.raises(InputError, match="gives no image features"):
-        ReducedVLM(model.model.language_model, kept_tokens=4)
+        ReducedVLM(getattr(model, "model", model).language_model, kept_tokens=4)
     with pytest.raises(InputError, match="no count for model type"):
         prefill_flops(model.config.text_config, text=4)
     with pytest.raises(InputError, match="give patches"):

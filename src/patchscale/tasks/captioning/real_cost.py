@@ -123,7 +123,7 @@ def _timed(model: ReducedVLM, inputs: Mapping[str, Tensor], words: int, device: 
     started = _now(device)
     prepared = model.prepare(inputs)
     seen = _now(device)
-    found = model.model(**prepared.arguments, use_cache=True, logits_to_keep=1)
+    found = model.model(**prepared.arguments, use_cache=True, **model.last_alone)
     read = _now(device)
     model.continue_from(prepared, found, words + 1)
     return Times(seen - started, read - seen, (_now(device) - read) / words)

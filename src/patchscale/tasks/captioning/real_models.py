@@ -9,7 +9,6 @@ Shape letters: B texts, L their rows, b images or tiles, N features of one, n ke
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -17,7 +16,8 @@ import torch
 from torch import Tensor
 
 from patchscale.errors import InputError
-from patchscale.tasks.captioning.language import transformers
+from patchscale.tasks.captioning.language import transformers, version_of
+from patchscale.tasks.captioning.real_features import Features, body_of, image_features, taken_by, tower_of
 from patchscale.tokens.reducers import build_reducer
 
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "position_ids", "labels")
@@ -49,19 +49,16 @@ class ReducedVLM:
 
     def __init__(self, model: Any, *, kept_tokens: int | None = None, reducer: str = "pool", **options: Any) -> None:
         self.model, self.kept_tokens, self.name = model, kept_tokens, reducer
-        self.body = getattr(model, "model", model)
-        if not hasattr(self.body, "get_image_features"):
-            raise InputError(
-                f"{type(model).__name__} gives no image features; use a model of LLaVA, PaliGemma, Qwen-VL"
-            )
+        self.body = body_of(model)
         self.reducer = build_reducer(reducer, dim=self._width(), slots=kept_tokens or 1, **options).eval()
         if any(True for _ in self.reducer.parameters()):
             raise InputError(
                 f"reducer {reducer} has weights to be trained; use one of pool, tome, qr, attention, random"
             )
         self.placeholder = int(getattr(model.config, "image_token_id", None) or model.config.image_token_index)
-        if self.reducer.needs_scores:
-            self._tower().set_attn_implementation("eager")  # others do not give attention weights
+        tower = tower_of(model)
+        if self.reducer.needs_scores and hasattr(tower, "set_attn_implementation"):
+            tower.set_attn_implementation("eager")  # others do not give attention weights
 
     @classmethod
     def load(cls, name: str, *, device: torch.device | None = None, dtype: Any = "auto", **options: Any) -> ReducedVLM:
@@ -70,8 +67,10 @@ class ReducedVLM:
         Raises:
             InputError: transformers is missing, or there is no such model.
         """
+        library = transformers()
+        kind = {"dtype" if version_of(library) >= (4, 56) else "torch_dtype": dtype}
         try:
-            model = transformers().AutoModelForImageTextToText.from_pretrained(name, dtype=dtype)
+            model = library.AutoModelForImageTextToText.from_pretrained(name, **kind)
         except (OSError, ValueError) as error:
             first = str(error).strip().splitlines()[0]
             raise InputError(f"no vision-language model {name!r}: {first}; give a directory or a hub name") from error
@@ -90,8 +89,13 @@ class ReducedVLM:
     def generate(self, inputs: Mapping[str, Tensor], most: int, end: int | None = None) -> Tensor:
         """Most probable words after the text, int64 [B, up to `most`]; after `end`, `end` again."""
         prepared = self.prepare(inputs)
-        found = self.model(**prepared.arguments, use_cache=True, logits_to_keep=1)
+        found = self.model(**prepared.arguments, use_cache=True, **self.last_alone)
         return self.continue_from(prepared, found, most, end)
+
+    @property
+    def last_alone(self) -> dict[str, int]:
+        """Asks for the logits of the last row alone, of models that can leave out the others."""
+        return {"logits_to_keep": 1} if "logits_to_keep" in taken_by(self.model.forward)[0] else {}
 
     @torch.no_grad()
     def continue_from(self, prepared: Prepared, found: Any, most: int, end: int | None = None) -> Tensor:
@@ -180,12 +184,9 @@ class ReducedVLM:
         images = {name: value for name, value in inputs.items() if name not in TEXT_INPUTS}
         if "pixel_values" not in images:
             raise InputError("there are no pixel_values; give what the model's processor makes of an image and a text")
-        if self.reducer.needs_scores:
-            images["output_attentions"] = True  # pyright: ignore[reportArgumentType]
-        found = self.body.get_image_features(**images, return_dict=True)
-        blocks = [rows for part in list(found.pooler_output) for rows in (part if part.ndim == 3 else [part])]
+        found = image_features(self.model, images, attentions=self.reducer.needs_scores)
         kept = []
-        for number, rows in enumerate(blocks):
+        for number, rows in enumerate(found.blocks):
             count = min(self.kept_tokens or len(rows), len(rows))
             scores = self._scores(found, number, len(rows)) if self.reducer.needs_scores and count < len(rows) else None
             reduced = self.reducer(rows[None], count, scores=scores)
@@ -193,9 +194,9 @@ class ReducedVLM:
             if len(source.unique()) < count or int(source[0]) < 0:
                 source = torch.arange(count, device=rows.device) * len(rows) // count
             kept.append((reduced.tokens[0], source))
-        return blocks, kept
+        return found.blocks, kept
 
-    def _scores(self, found: Any, number: int, count: int) -> Tensor:
+    def _scores(self, found: Features, number: int, count: int) -> Tensor:
         """Attention of the class token to each feature, else the mean attention that it receives, [1, N]."""
         if not found.attentions:
             raise InputError(f"{type(self.model).__name__} gives no attention of its encoder; use pool, tome or qr")
@@ -213,18 +214,11 @@ class ReducedVLM:
         """Positions int64 [3, B, L] of the whole text: what stays keeps its place in the image (Qwen-VL)."""
         ids = inputs["input_ids"]
         kinds = inputs.get("mm_token_type_ids", (ids == self.placeholder).int())
-        taken = inspect.signature(self.body.get_rope_index).parameters
-        types = {"mm_token_type_ids": kinds} if "mm_token_type_ids" in taken else {}
+        types = {"mm_token_type_ids": kinds} if "mm_token_type_ids" in taken_by(self.body.get_rope_index)[0] else {}
         positions, _ = self.body.get_rope_index(
             ids, image_grid_thw=inputs.get("image_grid_thw"), attention_mask=mask, **types
         )
         return positions
-
-    def _tower(self) -> Any:
-        for name in ("vision_tower", "vision_model", "visual"):
-            if hasattr(self.body, name):
-                return getattr(self.body, name)
-        raise InputError(f"{type(self.model).__name__} has no encoder by a known name")
 
     def _width(self) -> int:
         return int(self.model.get_input_embeddings().embedding_dim)
