@@ -53,6 +53,17 @@ def test_no_interaction_is_seen_where_there_is_none():
     assert test["verdict"] == "none seen", test["sentence"]
 
 
+def test_random_seeds_that_disagree_show_no_interaction():
+    """One seed in which larger models need fewer tokens by much, one in which they need more by little."""
+    parts = [study(strength).query(f"random_seed == {seed}") for seed, strength in ((0, 0.4), (1, -0.15))]
+    table = pd.concat(parts)
+    (test,) = kept_tokens(table[table["reducer"] != "bad"])["interaction"]
+    assert test["p"] < 0.1
+    assert test["by_seed"]["0"] > 0 > test["by_seed"]["1"]
+    assert test["verdict"] == "none seen"
+    assert "disagree about its sign" in test["sentence"]
+
+
 def test_minimum_tokens_of_every_reducer_model_and_tolerance(found):
     found = found["minimum_tokens"]
     assert len(found) == 2 * 3 * 6
