@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from patchscale.report.figures import vision
 from patchscale.report.payload import payload
 from patchscale.report.run import read
 from patchscale.report.vision import examples, vision_panels
@@ -70,3 +71,16 @@ def test_answers_of_single_trials_stand_in_one_row(vision_run):
 def test_other_studies_have_no_such_panels(run_directory, vision_run):
     assert payload([read(run_directory)])["vision"] is None
     assert payload([read(vision_run)])["dense"] is None
+
+
+def test_the_figure_draws_every_law_and_leaves_held_out_points_open(vision_run, run_directory):
+    run = read(vision_run)
+    panels = vision(run).axes
+    assert [axes.get_ylabel() for axes in panels] == ["dense token accuracy"] * 2 + ["colour exact match"] * 2
+    curve = next(curve for curve in run.laws["vision_tokens"] if curve["y"] == "dense_token_accuracy")
+    *laws, seen, held = panels[0].lines
+    assert [line.get_ydata().tolist() for line in laws] == [law["curve"]["y"] for law in curve["laws"] if law["curve"]]
+    assert sorted(set(seen.get_xdata())) == [1, 2]
+    assert set(held.get_xdata()) == {4}
+    assert held.get_markerfacecolor() != seen.get_markerfacecolor()
+    assert vision(read(run_directory)) is None

@@ -134,6 +134,8 @@ def test_a_wrong_number_of_placeholders_is_told(family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_prefill_flops_are_those_that_torch_counts(family):
+    if family == "qwen" and VERSION < (4, 53):
+        pytest.skip("before transformers 4.53 a window of Qwen-VL is a mask on the whole square")
     model, images, count = FAMILIES[family]()
     inputs = asked(family, images, count)
     for kept in (3, count):
@@ -159,9 +161,8 @@ def test_attention_of_the_encoder_chooses_where_there_is_one():
 def test_class_token_attention_is_what_llava_keeps_by():
     model, images, count = llava()
     reduced = ReducedVLM(model, kept_tokens=4, reducer="attention")
-    weights = (
-        getattr(model, "model", model).vision_tower(**images, output_attentions=True).attentions[-2][0].mean(0)[0, 1:]
-    )
+    tower = getattr(model, "model", model).vision_tower
+    weights = tower(**images, output_attentions=True).attentions[-2][0].mean(0)[0, 1:]
     _, kept = reduced.features(asked("llava", images, count))
     assert kept[0][1].tolist() == sorted(weights.topk(4).indices.tolist())
 

@@ -25,9 +25,10 @@ def drawn_curves(run: Run) -> list[dict[str, Any]]:
 
 
 def own_group(curve: dict[str, Any], curves: list[dict[str, Any]]) -> dict[str, Any]:
-    """A curve's group without what all share."""
+    """A curve's group without what all share, named in short."""
     group = curve["group"]
-    return {name: group[name] for name in group if len({str(other["group"][name]) for other in curves}) > 1}
+    own = [name for name in group if len({str(other["group"][name]) for other in curves}) > 1]
+    return {name.removeprefix("task."): str(group[name]).replace("_", " ") for name in own}
 
 
 def forms_of(curves: list[dict[str, Any]]) -> list[str]:
@@ -62,6 +63,10 @@ def vision_panel(axes: Axes, run: Run, curve: dict[str, Any], forms: list[str]) 
     for part, face in ((where(points, ~held), LIGHT["measured"]), (where(points, held), LIGHT["page"])):
         style = {"linestyle": "none", "marker": "o", "markersize": 4, "markeredgewidth": 0.7}
         axes.plot(part[N], part[curve["y"]], color=LIGHT["measured"], markerfacecolor=face, **style)
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    counts = [mean["x"] for mean in curve["means"]]
+    axes.set_xticks(counts, [str(count) for count in counts])
     axes.set_xlabel("vision tokens n")
     axes.set_ylabel(curve["y"].replace("_", " "))
 
