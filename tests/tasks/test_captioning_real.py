@@ -232,6 +232,28 @@ def processor():
     )  # fmt: skip
 
 
+def test_a_curve_has_scores_and_whole_costs_side_by_side(tmp_path):
+    from PIL import Image
+
+    from patchscale.tasks.captioning.scoring import token_curve
+
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "one.png")
+    questions = tmp_path / "questions.jsonl"
+    lines = [{"image": "one.png", "question": "what colour", "answer": answer} for answer in ("red", "green")]
+    questions.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    model, _, _ = llava()
+    reduced = ReducedVLM(model)
+    few, whole = token_curve(reduced, processor(), questions, [4, None], tmp_path / "scores.jsonl", runs=1)
+    assert (few["vision_tokens"], whole["vision_tokens"], few["questions"]) == (4, None, 2)
+    assert few["encoder_flops"] == whole["encoder_flops"]
+    assert few["language_flops"] < whole["language_flops"]
+    rows = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
+    own = [row["log_likelihood"] for row in rows if row["vision_tokens"] == 4]
+    assert few["nats_per_word"] == pytest.approx(-sum(own) / 2)
+    assert min(few["image"], few["prefill"], few["decode"]) > 0
+    assert reduced.kept_tokens is None
+
+
 def test_questions_of_a_file_are_scored_at_every_count(tmp_path):
     from PIL import Image
 

@@ -14,6 +14,7 @@ from patchscale.data.captions import read_line, words
 from patchscale.data.decode import open_image
 from patchscale.errors import InputError
 from patchscale.files import write_text
+from patchscale.tasks.captioning.real_cost import measure_times, prefill_flops
 from patchscale.tasks.captioning.real_models import ReducedVLM
 
 LONGEST = 32
@@ -70,6 +71,45 @@ def score_questions(
     finally:
         model.kept_tokens = before
     write_text(out, "".join(json.dumps(row) + "\n" for row in rows))
+    return rows
+
+
+def token_curve(
+    model: ReducedVLM, processor: Any, questions: Path, counts: Sequence[int | None], out: Path, *, runs: int = 3
+) -> list[dict[str, Any]]:
+    """S(n) of `score_questions` with what n costs of the whole pipeline beside it: a row for every n.
+
+    FLOPs and seconds are those of the first question: fewer tokens save only the language model's part.
+
+    Args:
+        model, processor, questions, counts, out: as for `score_questions`.
+        runs: timed runs, of which the median counts, after one to warm up.
+
+    Returns:
+        Dicts with vision_tokens, questions, exact_match, nats_per_word (of the right answers), the FLOPs encoder_flops,
+        projector_flops and language_flops, and the seconds image, prefill and decode (see `Times`).
+
+    Raises:
+        InputError: as `score_questions`; a model that `prefill_flops` cannot count.
+    """
+    scored = score_questions(model, processor, questions, counts, out)
+    image, question, _, _ = next(_lines(questions))
+    inputs = prompt_inputs(processor, image, question, next(model.model.parameters()).device)
+    text = int((inputs["input_ids"] != model.placeholder).sum())
+    patches = len(inputs["pixel_values"]) if "image_grid_thw" in inputs else None
+    before, rows = model.kept_tokens, []
+    try:
+        for count in counts:
+            model.kept_tokens = count
+            own = [row for row in scored if row["vision_tokens"] == count]
+            flops = prefill_flops(model.model.config, text=text, kept_tokens=count, patches=patches)
+            nats = -sum(row["log_likelihood"] for row in own) / sum(row["words"] for row in own)
+            exact = sum(row["exact_match"] for row in own) / len(own)
+            score = {"vision_tokens": count, "questions": len(own), "exact_match": exact, "nats_per_word": nats}
+            costs = {f"{part}_flops": value for part, value in flops._asdict().items()}
+            rows.append({**score, **costs, **measure_times(model, inputs, runs=runs)._asdict()})
+    finally:
+        model.kept_tokens = before
     return rows
 
 
