@@ -209,5 +209,5 @@ def test_options_that_do_not_fit(options, words):
 
 def test_augmentation_that_changes_answers_is_refused():
     model = ModelSpec(name="deit_atto_patch16", patch_size=8, input_size=24)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(InputError, match="horizontal_flip may make answers wrong"):
+    with pytest.raises(InputError, match="horizontal_flip is not for captioning, which takes color_jitter"):
         Captioning(model, DataSpec(name="glyphs"), Options(), Regularisation(Augment(horizontal_flip=0.5)))

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from patchscale.data import Augment, DataSpec, Draws, normalise
+from patchscale.data import DataSpec, Draws, normalise
 from patchscale.data.captions import CaptionSet, Speller, load_captions
 from patchscale.data.spec import Split
 from patchscale.errors import InputError
@@ -26,6 +26,7 @@ from patchscale.tasks.captioning.model import VisionLanguageModel
 from patchscale.tasks.captioning.options import Options
 from patchscale.tasks.captioning.predict import predict
 from patchscale.tasks.captioning.text import HubSpeller, Spelled, Spelling, spell
+from patchscale.tasks.refuse import refuse_unfit
 from patchscale.tasks.task import Autocast, Batch, ModelSpec, Regularisation
 
 
@@ -36,7 +37,7 @@ class Captioning:
 
     def __init__(self, model: ModelSpec, data: DataSpec, options: Options, regularisation: Regularisation) -> None:
         self.spec, self.options, self.regularisation, self.data = model, options, regularisation, data
-        _refuse_unfit(regularisation)
+        refuse_unfit(regularisation, "captioning", augment=("crop_padding", "color_jitter"))
         self.test_set = self._load("test")
         self.test_size = len(self.test_set)
         there = {exchange.kind for image in self.test_set.exchanges for exchange in image}
@@ -164,16 +165,3 @@ class Captioning:
         height, width = self.spec.input_size
         rows, columns = self.options.views or (1, 1)
         return load_captions(self.data, split, (rows * height, columns * width))
-
-
-def _refuse_unfit(regularisation: Regularisation) -> None:
-    """Raises InputError for what would make an answer wrong."""
-    augment, mixing, smoothing = regularisation
-    known = {"crop_padding", "color_jitter"}
-    changed = {name for name in type(augment).model_fields if getattr(augment, name) != getattr(Augment(), name)}
-    if unfit := sorted(changed - known):
-        raise InputError(
-            f"recipe.augment.{unfit[0]} may make answers wrong; captioning takes {', '.join(sorted(known))}"
-        )
-    if mixing.active or smoothing:
-        raise InputError("recipe.mixing and recipe.label_smoothing are not for captioning; leave them out")

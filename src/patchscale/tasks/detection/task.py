@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from patchscale import models
-from patchscale.data import Augment, DataSpec, Draws
+from patchscale.data import DataSpec, Draws
 from patchscale.data._random import draw
 from patchscale.data.boxes import BoxSet, Placement, fitted, jittered, load_boxes
 from patchscale.data.spec import Split
@@ -27,8 +27,11 @@ from patchscale.tasks.detection.illustrate import write_predictions
 from patchscale.tasks.detection.model import Detector
 from patchscale.tasks.detection.options import Options
 from patchscale.tasks.detection.predict import predict
+from patchscale.tasks.refuse import refuse_unfit
 from patchscale.tasks.task import Autocast, Batch, ModelSpec, Predicted, Regularisation, Trained, evaluate
 
+SUITED = ("horizontal_flip", "three_augment", "blur_sigma", "color_jitter")
+"""Augmentations after which boxes and masks are where they were, mirroring aside."""
 LOSSES = ("rpn_loss", "box_loss", "mask_loss")
 
 
@@ -47,7 +50,7 @@ class Detection:
 
     def __init__(self, model: ModelSpec, data: DataSpec, options: Options, regularisation: Regularisation) -> None:
         self.spec, self.options, self.regularisation = model, options, regularisation
-        _check(regularisation)
+        refuse_unfit(regularisation, "detection", augment=SUITED)
         self.data = data
         self.test_set = self._load("test")
         self.classes, self.test_size = self.test_set.classes, len(self.test_set)
@@ -222,18 +225,3 @@ class Detection:
 def _seed(*keys: int) -> int:
     """63 random bits of one place in a batch."""
     return int(draw(*keys)[0] >> np.uint64(1))
-
-
-def _check(regularisation: Regularisation) -> None:
-    """Raises InputError for what would move pixels without their boxes, or mix images."""
-    suits = ("horizontal_flip", "three_augment", "blur_sigma", "color_jitter")
-    standard = Augment()
-    unfit = [
-        f"augment.{name}"
-        for name, value in regularisation.augment
-        if name not in suits and value != getattr(standard, name)
-    ]
-    unfit += ["mixing"] if regularisation.mixing.active else []
-    unfit += ["label_smoothing"] if regularisation.label_smoothing else []
-    if unfit:
-        raise InputError(f"recipe.{unfit[0]} does not suit detection, where objects have places; leave it out")

@@ -20,6 +20,7 @@ from patchscale.data import DataSpec, Draws, normalise
 from patchscale.data.masks import IGNORED, MaskSet, flip, load_masks, scale_crops
 from patchscale.data.transforms import color_jitter
 from patchscale.errors import InputError
+from patchscale.tasks.refuse import refuse_unfit
 from patchscale.tasks.segmentation.confusion import confusion, mean_scores
 from patchscale.tasks.segmentation.inference import logits_at
 from patchscale.tasks.segmentation.model import Segmenter
@@ -46,7 +47,7 @@ class Segmentation:
     Options = Options
 
     def __init__(self, model: ModelSpec, data: DataSpec, options: Options, regularisation: Regularisation) -> None:
-        _refuse_unfit(regularisation)
+        refuse_unfit(regularisation, "segmentation", augment=("horizontal_flip", "color_jitter"), label_smoothing=True)
         self.spec, self.data, self.options, self.regularisation = model, data, options, regularisation
         self.test_set = load_masks(data, "test", model.input_size)
         self.classes, self.test_size = self.test_set.classes, len(self.test_set)
@@ -187,17 +188,3 @@ class Segmentation:
 def _bytes(colour: Sequence[float]) -> tuple[int, int, int]:
     red, green, blue = (round(255 * value) for value in colour)
     return red, green, blue
-
-
-def _refuse_unfit(regularisation: Regularisation) -> None:
-    """Raises InputError for what is not defined for images with masks."""
-    augment, mixing, _ = regularisation
-    known = {"horizontal_flip", "color_jitter"}
-    changed = {name for name in type(augment).model_fields if getattr(augment, name) != getattr(type(augment)(), name)}
-    if unfit := sorted(changed - known):
-        raise InputError(
-            f"recipe.augment.{unfit[0]} is not for segmentation; "
-            "use horizontal_flip, color_jitter and task_options.scale"
-        )
-    if mixing.active:
-        raise InputError("recipe.mixing is not for segmentation; leave it out")
