@@ -59,7 +59,8 @@ def hold_out(
     axes = tuple(axis[0, held] for axis in problem.axes)
     observed = problem.y[0, held]
     predicted = problem.form(axes, to_values(problem.form, best.place))
-    centre = link(predicted, problem.space, problem.bound)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a form may leave its domain beyond the points it was given
+        centre = link(predicted, problem.space, problem.bound)
     down = up = np.full(len(centre), np.nan)
     if interval:
         scatter = prediction_offsets(coarse, best.place, confidence)

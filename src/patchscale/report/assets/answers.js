@@ -23,7 +23,7 @@ function answerTable(asked, counts, about) {
   const head = ["question", "truth", "", ...counts.map((count) => `n = ${count}`)];
   const lines = asked.flatMap(({ question, truth, rows: groups }) => groups.map(({ group, said, right }, i) => el("tr", {},
     i ? null : el("th", { scope: "rowgroup", rowspan: groups.length }, question), i ? null : el("td", { rowspan: groups.length, class: "wrap" }, truth),
-    el("th", { scope: "row" }, groups.length > 1 ? visionLabel(group, groups.map((other) => other.group)) : ""),
+    el("th", { scope: "row", class: "group" }, groups.length > 1 ? visionLabel(group, groups.map((other) => other.group)) : ""),
     counts.map((count) => el("td", { class: right[count] ? "wrap right" : "wrap" }, count in said ? `${right[count] ? "✓ " : ""}${said[count] || "(nothing)"}` : "–")))));
   return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `${about}: questions and answers` },
     el("table", { class: "full" }, el("thead", {}, el("tr", {}, head.map((text) => (text ? el("th", { scope: "col" }, text) : el("td"))))), el("tbody", {}, lines)));
