@@ -16,6 +16,7 @@ from PIL import Image
 from patchscale.cost import shape_of
 from patchscale.laws import published_vlm
 from patchscale.report.dense import predictions_folder
+from patchscale.report.frames import distinct
 from patchscale.report.run import Run
 
 N = "task.vision_tokens"
@@ -78,7 +79,7 @@ def examples(run: Run, axes: list[str]) -> dict[str, Any] | None:
     """
     if run.results.empty or "random_seed" not in run.results:
         return None
-    seed = run.results["random_seed"].min()
+    seed = min(distinct(run.results, "random_seed"))
     rows = run.results.loc[run.results["random_seed"] == seed].drop_duplicates("trial").to_dict("records")
     images: dict[int, dict[str, Any]] = {}
     counts: set[int] = set()
