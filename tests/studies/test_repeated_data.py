@@ -11,7 +11,7 @@ from patchscale.studies.check import check
 from patchscale.studies.counting import planned
 
 SMALL = [
-    "axes.model=[deit_zepto_patch16]", "axes.input_size=[16]", "axes.data.repeats=[1,8]",
+    "axes.model=[deit_zepto_patch16]", "axes.patch_size=[8]", "axes.input_size=[16]", "axes.data.repeats=[1,8]",
     "axes.recipe.augmented=[false,true]", "axes.random_seed=[0,1]", "skip=[]", "recipe.steps=10",
     "recipe.warmup_steps=0", "recipe.batch_size=16", "data.train_size=160", "data.test_size=32", "evaluations=1",
     "even_evaluations=2", "laws.forms=[power]",

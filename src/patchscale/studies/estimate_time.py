@@ -43,14 +43,8 @@ def seconds_left(run: RunDirectory, trials: list[Trial], workers: int) -> float 
 
 
 def _flops(trial: Trial) -> float:
-    """Training FLOPs of one image, near enough to compare trials; counted once, because a display asks all the time."""
-    if trial.id not in _COUNTED:
-        _COUNTED[trial.id] = cost_of_trial(trial.config, num_classes=100).flops_train
-    return _COUNTED[trial.id]
-
-
-_COUNTED: dict[str, float] = {}
-"""FLOPs by trial id: a pure function of the configuration that the id names."""
+    """Training FLOPs of one image, near enough to compare trials."""
+    return cost_of_trial(trial.config, num_classes=100).flops_train
 
 
 def _mean(values: list[float]) -> float:

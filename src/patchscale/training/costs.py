@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from functools import lru_cache
 from typing import Any
 
 from patchscale.cost import Cost, ModelShape, TokenReduction, estimate, shape_of
@@ -12,9 +14,18 @@ from patchscale.training.trial import TrialConfig
 
 
 def cost_of_trial(config: TrialConfig, num_classes: int) -> Cost:
-    """Parameters and FLOPs of a trial's model: the encoder and what the task puts on it."""
-    kind, spec = task_class(config.task), config.model
-    options = kind.Options.model_validate(config.task_options)
+    """Parameters and FLOPs of a trial's model: the encoder and what the task puts on it.
+
+    Trials whose models are alike are counted once: some decoders are counted by running them without data.
+    """
+    options = json.dumps(config.task_options, sort_keys=True)
+    return _counted(config.task, config.model.model_dump_json(), options, num_classes)
+
+
+@lru_cache(maxsize=4096)
+def _counted(task: str, model: str, task_options: str, num_classes: int) -> Cost:
+    kind, spec = task_class(task), ModelSpec.model_validate_json(model)
+    options = kind.Options.model_validate_json(task_options)
     if hasattr(kind, "trained_specs"):
         costs = [cost_of(one, num_classes).flops_train for one in kind.trained_specs(spec, options)]
         return dataclasses.replace(cost_of(spec, num_classes), flops_train=round(sum(costs) / len(costs)))
