@@ -15,7 +15,7 @@ from patchscale.training import Init, TrialConfig, train
 TINY = ["recipe.steps=3", "recipe.warmup_steps=1", "data.train_size=64", "data.test_size=8", "evaluations=1"]
 
 
-@pytest.mark.parametrize(("scale", "trials"), [("tiny", 21), ("small", 35), ("paper", 10)])
+@pytest.mark.parametrize(("scale", "trials"), [("tiny", 21), ("small", 21), ("paper", 10)])
 def test_preset_names_its_trials(scale, trials):
     study = load_study("vlm_tokens", scale=scale)
     assert len(study.trials()) == trials

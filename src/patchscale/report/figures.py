@@ -159,7 +159,7 @@ def curves(run: Run) -> Figure | None:
     y = run.laws.get("y", "test_loss")
     if run.curves.empty or y not in run.curves or "patch_size" not in run.results:
         return None
-    refined = run.study["laws"]["refinement"] == "patch_size"
+    refined = run.refinement == "patch_size"
     told = [entry["group"] for entry in run.laws.get("differences", [])] if refined else []
     groups = _distinct(told) or _groups(run.results)
     patches = sorted(distinct(run.results, "patch_size"), reverse=True)

@@ -49,7 +49,7 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
     axes = axis_columns(every, curves, several=len(runs) > 1)
     means = configurations(results, axes, y) if len(results) and y in results else pd.DataFrame()
     differences = _gather(runs, "differences")
-    refinement = runs[0].study.get("laws", {}).get("refinement", "patch_size")
+    refinement = runs[0].refinement
     name = " + ".join(dict.fromkeys(run.name for run in runs))
     title = runs[0].study.get("title", name) if len(runs) == 1 else name
     labels = model_labels(distinct(every, "model"))

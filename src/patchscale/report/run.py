@@ -58,6 +58,11 @@ class Run:
             return str(self.results["study"].iloc[0])
         return self.path.name
 
+    @property
+    def refinement(self) -> str:
+        """The axis whose neighbouring values are compared."""
+        return self.study.get("laws", {}).get("refinement", "patch_size")
+
 
 def read(path: Path | str) -> Run:
     """Reads a run directory.
