@@ -261,10 +261,10 @@ def _groups(results: pd.DataFrame) -> list[dict[str, Any]]:
 def _by_kind(means: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """Configurations whose `model` says in words what their shape stands for: also other axes, if shapes suffice."""
     labels = model_labels(distinct(means, "model"))
-    models = means["model"].map(labels)
+    models = pd.Series([labels[name] for name in means["model"]], index=means.index)
     others = [name for name in names if name not in ("model", "patch_size", "input_size")]
     kinds = models.str.cat([means[name].astype(str) for name in others], sep=", ") if others else models
-    return means.assign(model=kinds if kinds.nunique() <= len(MARKERS) else models)
+    return means.assign(model=kinds if len(set(kinds)) <= len(MARKERS) else models)
 
 
 def _rows(table: pd.DataFrame, group: dict[str, Any]) -> pd.DataFrame:
