@@ -76,6 +76,17 @@ def _own(url: str, address: str) -> bool:
     return url.startswith((address, "data:", "blob:"))
 
 
+def violations(page) -> list[tuple[str, list[str]]]:
+    """Accessibility rules that axe-core finds broken, each with its first places."""
+    named = os.environ.get("AXE_CORE")
+    axe = Path(named) if named else Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
+    if not axe.is_file():
+        pytest.skip("no axe-core: `npm install --no-save axe-core`, or name axe.min.js in AXE_CORE")
+    page.evaluate(axe.read_text())
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    return [(rule["id"], [node["html"][:120] for node in rule["nodes"]][:3]) for rule in found]
+
+
 def scroll_through(page: Any) -> None:
     """Brings every lazy figure near the screen once."""
     page.evaluate("document.querySelectorAll('.plot').forEach((plot) => plot.scrollIntoView({behavior: 'instant'}))")
@@ -283,15 +294,9 @@ def test_five_hundred_trials_open_quickly(visit, large_run, tmp_path):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(visit, report, scheme):
-    named = os.environ.get("AXE_CORE")
-    axe = Path(named) if named else Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
-    if not axe.is_file():
-        pytest.skip("no axe-core: `npm install --no-save axe-core`, or name axe.min.js in AXE_CORE")
     page = visit(report, color_scheme=scheme)
     scroll_through(page)
-    page.evaluate(axe.read_text())
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-    assert [(rule["id"], [node["html"][:120] for node in rule["nodes"]][:3]) for rule in found] == []
+    assert violations(page) == []
 
 
 def test_live_page_shows_a_trial_that_ends(visit, make_run):

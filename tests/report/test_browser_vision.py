@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
 from patchscale.report import build
-from tests.report.test_browser import browser, scroll_through, visit  # noqa: F401
+from tests.report.test_browser import browser, scroll_through, violations, visit  # noqa: F401
 from tests.report.vision_study import COUNTS, write_vision_run
 
 pytestmark = pytest.mark.browser
@@ -83,16 +82,10 @@ def test_answers_stand_beside_the_truth_at_every_n(visit, page_file):  # noqa: F
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(visit, page_file, scheme):  # noqa: F811
-    named = os.environ.get("AXE_CORE")
-    axe = Path(named) if named else Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
-    if not axe.is_file():
-        pytest.skip("no axe-core: `npm install --no-save axe-core`, or name axe.min.js in AXE_CORE")
     page = visit(page_file, color_scheme=scheme)
     scroll_through(page)
     page.locator("#published summary").click()
-    page.evaluate(axe.read_text())
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-    assert [(rule["id"], [node["html"][:120] for node in rule["nodes"]][:3]) for rule in found] == []
+    assert violations(page) == []
 
 
 def test_a_phone_has_no_sideways_scroll(visit, page_file):  # noqa: F811

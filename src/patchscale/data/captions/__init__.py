@@ -2,7 +2,7 @@
 
 from patchscale.data.captions.caption_set import CaptionSet
 from patchscale.data.captions.exchange import END, PAD, Exchange, Speller, vocabulary, words
-from patchscale.data.captions.load import CAPTION_SETS, load_captions, read_line
+from patchscale.data.captions.load import CAPTION_SETS, load_captions, read_exchanges
 
 __all__ = [
     "CAPTION_SETS",
@@ -12,7 +12,7 @@ __all__ = [
     "Exchange",
     "Speller",
     "load_captions",
-    "read_line",
+    "read_exchanges",
     "vocabulary",
     "words",
 ]

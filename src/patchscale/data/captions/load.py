@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -144,25 +145,35 @@ def _read_jsonl(folder: Path, split: Split) -> Found:
     if file is None:
         raise InputError(f"{folder} holds no {_SIDES[split][0]}.jsonl")
     found: Found = {}
-    for number, line in enumerate(file.read_text().splitlines(), 1):
-        if not line.strip():
-            continue
-        image, exchange = read_line(line, f"{file} line {number}")
-        path = folder / image
-        if not path.is_file():
-            raise InputError(f"{file} line {number}: no image at {path}")
-        found[path] = (*found.get(path, ()), exchange)
+    for image, exchange in read_exchanges(file):
+        found[image] = (*found.get(image, ()), exchange)
     if not found:
         raise InputError(f"{file} has no lines")
     return found
 
 
-def read_line(line: str, place: str) -> tuple[str, Exchange]:
-    """Image and exchange of a JSON line; `place` names it in errors.
+def read_exchanges(file: Path) -> Iterator[tuple[Path, Exchange]]:
+    """Image file and exchange of every line {"image", "question", "answer", "kind"} of a JSONL file.
+
+    An image is named relative to the file's folder; the answer may be a list of texts; the kind may be left out.
 
     Raises:
-        InputError: not such a line.
+        InputError: a file or a line that cannot be read, or an image that is missing.
     """
+    try:
+        lines = file.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise InputError(f"cannot read {file}: {reason}; give a JSONL file of questions") from error
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            name, exchange = _read_line(line, f"{file} line {number}")
+            if not (file.parent / name).is_file():
+                raise InputError(f"{file} line {number}: no image at {file.parent / name}")
+            yield file.parent / name, exchange
+
+
+def _read_line(line: str, place: str) -> tuple[str, Exchange]:
     try:
         content = json.loads(line)
         answers = content["answer"] if isinstance(content["answer"], list) else [content["answer"]]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from patchscale.data import DataSpec, normalise
-from patchscale.data.captions import Speller, load_captions, read_line, words
+from patchscale.data.captions import Speller, load_captions, read_exchanges, words
 from patchscale.data.decode import centre_view, image_files, open_image
 from patchscale.errors import InputError
 from patchscale.files import write_bytes
@@ -71,16 +71,7 @@ def _questions(data: DataSpec, paths: list[Path], size: tuple[int, int]) -> list
         if path.suffix != ".jsonl":
             images.append(path)
             continue
-        try:
-            lines = path.read_text().splitlines()
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror}; give a JSONL file of questions") from error
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                name, exchange = read_line(line, f"{path} line {number}")
-                if not (path.parent / name).is_file():
-                    raise InputError(f"{path} line {number}: no image at {path.parent / name}")
-                found.append((path.parent / name, exchange.question, exchange.answers[0]))
+        found += [(image, exchange.question, exchange.answers[0]) for image, exchange in read_exchanges(path)]
     if images:
         question = _whole_image_question(data, size)
         found += [(file, question, "") for file in image_files(images)]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from patchscale.data.captions import read_line, words
+from patchscale.data.captions import read_exchanges, words
 from patchscale.data.decode import open_image
-from patchscale.errors import InputError
 from patchscale.files import write_text
 from patchscale.tasks.captioning.real_cost import measure_times, prefill_flops
 from patchscale.tasks.captioning.real_models import ReducedVLM
@@ -20,14 +19,15 @@ from patchscale.tasks.captioning.real_models import ReducedVLM
 LONGEST = 32
 
 
-def prompt_inputs(processor: Any, image: Any, question: str, device: torch.device) -> dict[str, Tensor]:
-    """What a model reads of an image and a question; by the processor's chat template where it has one."""
+def prompt_inputs(processor: Any, image: Path, question: str, device: torch.device) -> dict[str, Tensor]:
+    """What a model reads of an image file and a question; by the processor's chat template where it has one."""
     if getattr(processor, "chat_template", None):
         content = [{"type": "image"}, {"type": "text", "text": question}]
         text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     else:
         text = f"{getattr(processor, 'image_token', '<image>')}\n{question}"
-    return {name: value.to(device) for name, value in processor(images=image, text=text, return_tensors="pt").items()}
+    read = processor(images=open_image(image.read_bytes(), str(image)), text=text, return_tensors="pt")
+    return {name: value.to(device) for name, value in read.items()}
 
 
 def score_questions(
@@ -51,7 +51,7 @@ def score_questions(
     end = processor.tokenizer.eos_token_id
     before, rows = model.kept_tokens, []
     try:
-        for image, question, kind, answers in _lines(questions):
+        for image, (kind, question, answers) in read_exchanges(questions):
             inputs = prompt_inputs(processor, image, question, device)
             spelled = processor.tokenizer(" " + answers[0], add_special_tokens=False, return_tensors="pt")["input_ids"]
             for count in counts:
@@ -93,8 +93,8 @@ def token_curve(
         InputError: as `score_questions`; a model that `prefill_flops` cannot count.
     """
     scored = score_questions(model, processor, questions, counts, out)
-    image, question, _, _ = next(_lines(questions))
-    inputs = prompt_inputs(processor, image, question, next(model.model.parameters()).device)
+    image, exchange = next(read_exchanges(questions))
+    inputs = prompt_inputs(processor, image, exchange.question, next(model.model.parameters()).device)
     text = int((inputs["input_ids"] != model.placeholder).sum())
     patches = len(inputs["pixel_values"]) if "image_grid_thw" in inputs else None
     before, rows = model.kept_tokens, []
@@ -111,17 +111,3 @@ def token_curve(
     finally:
         model.kept_tokens = before
     return rows
-
-
-def _lines(file: Path) -> Iterator[tuple[Any, str, str, tuple[str, ...]]]:
-    try:
-        lines = file.read_text().splitlines()
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror}; give a JSONL file of questions") from error
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            name, exchange = read_line(line, f"{file} line {number}")
-            path = file.parent / name
-            if not path.is_file():
-                raise InputError(f"{file} line {number}: no image at {path}")
-            yield open_image(path.read_bytes(), str(path)), exchange.question, exchange.kind, exchange.answers

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from patchscale.data.decode import open_image
 from patchscale.errors import InputError
 from patchscale.tasks.captioning.language import transformers
 from patchscale.tasks.captioning.real_models import ReducedVLM
@@ -62,7 +61,7 @@ class ReducedForEvaluation:
             raise InputError(f"the message has {len(images)} images; this model is asked about exactly one")
         question = "\n".join(part["value"] for part in parts if part["type"] == "text")
         device = next(self.model.model.parameters()).device
-        inputs = prompt_inputs(self.processor, open_image(Path(images[0]).read_bytes(), images[0]), question, device)
+        inputs = prompt_inputs(self.processor, Path(images[0]), question, device)
         most = next((words for start, words in ANSWER_WORDS.items() if (dataset or "").startswith(start)), 512)
         found = self.model.generate(inputs, most, self.processor.tokenizer.eos_token_id)
         return self.processor.tokenizer.decode(found[0], skip_special_tokens=True).strip()
