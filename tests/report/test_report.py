@@ -76,6 +76,12 @@ def test_text_of_a_study_cannot_leave_its_place(make_run, tmp_path):
     assert data_of(page)["name"] == name
 
 
+def test_patch_sizes_are_compared_unless_the_study_names_another_axis(run_directory):
+    run = read(run_directory)
+    assert replace(run, study={}).refinement == "patch_size"
+    assert replace(run, study={"laws": {"refinement": "kept_tokens"}}).refinement == "kept_tokens"
+
+
 def test_only_what_the_planner_counts_is_planned(run_directory):
     run = read(run_directory)
     grid = planner_grid([run])

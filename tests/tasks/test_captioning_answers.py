@@ -99,6 +99,9 @@ def test_predicting_without_a_question_to_ask(tmp_path):
         predict(trained(task), [tmp_path / "mine.jsonl"], tmp_path, CPU)
     with pytest.raises(InputError, match="cannot read"):
         predict(trained(task), [tmp_path / "absent.jsonl"], tmp_path, CPU)
+    (tmp_path / "red.png").rename(tmp_path / "picture.jsonl")
+    with pytest.raises(InputError, match="picture.jsonl: it is not text; give a JSONL file"):
+        predict(trained(task), [tmp_path / "picture.jsonl"], tmp_path, CPU)
 
 
 def test_maps_are_cosines_of_image_rows_with_the_answer():
