@@ -100,7 +100,7 @@ def test_predicting_without_a_question_to_ask(tmp_path):
     with pytest.raises(InputError, match="cannot read"):
         predict(trained(task), [tmp_path / "absent.jsonl"], tmp_path, CPU)
     (tmp_path / "red.png").rename(tmp_path / "picture.jsonl")
-    with pytest.raises(InputError, match="picture.jsonl: it is not text; give a JSONL file"):
+    with pytest.raises(InputError, match="it is not text; give a JSONL file"):
         predict(trained(task), [tmp_path / "picture.jsonl"], tmp_path, CPU)
 
 
