@@ -13,10 +13,12 @@ RUN := OMP_NUM_THREADS=1 $(BIN)
 demo: .venv/installed
 	$(BIN)/patchscale study run quickstart --out runs/demo
 
-# Every preset at tiny scale, one after the other; stopped anywhere, the same command continues.
+# Every preset at tiny scale, one after the other; stopped anywhere, the same command continues. Trials that two presets
+# share are trained once.
 studies: .venv/installed
+	mkdir -p runs/tiny
 	for name in $$($(BIN)/patchscale study list --json | $(BIN)/python -c "import json, sys; print(*[one['name'] for one in json.load(sys.stdin)])"); do \
-	  $(BIN)/patchscale study run $$name --scale tiny --out runs/tiny/$$name || exit 1; \
+	  $(BIN)/patchscale study run $$name --scale tiny --reuse runs/tiny --out runs/tiny/$$name || exit 1; \
 	done
 	$(BIN)/patchscale study report runs/tiny/* --out runs/tiny/report.html
 

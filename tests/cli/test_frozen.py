@@ -10,7 +10,9 @@ from patchscale.cli import app
 COMMANDS = {
     "study list": "--json",
     "study show": "preset",
-    "study run": ("preset_or_file --scale --data --out --set --launcher --workers --slurm --tracker --dry-run --json"),
+    "study run": (
+        "preset_or_file --scale --data --out --set --launcher --workers --slurm --reuse --tracker --dry-run --json"
+    ),
     "study status": "folder --json",
     "study watch": "folder --port --host --allow-remote",
     "study report": "folders --out --figures",

@@ -14,6 +14,7 @@ import pytest
 
 from patchscale.errors import InputError
 from patchscale.studies import RunDirectory, load_study, results, run
+from patchscale.studies.reuse import take_over
 from tests.studies.small import SMALL, TIMES
 
 SETTINGS = [*SMALL, "recipe.steps=30", "recipe.warmup_steps=3"]
@@ -131,3 +132,44 @@ def test_a_folder_that_is_no_run_directory_is_refused(tmp_path: Path) -> None:
         run(study(), tmp_path)
     with pytest.raises(InputError, match="cannot write to"):
         run(study(), tmp_path / "file")
+
+
+def test_trials_that_another_run_finished_are_taken_over(finished: Path, tmp_path: Path) -> None:
+    """Two of four are there: they are copied whole, the other two are trained, and nothing is added to the source."""
+    source_before = sorted(finished.rglob("*"))
+    said = []
+    wider = study("axes.random_seed=[0]", "axes.patch_size=[16,8,4]")
+    outcome = run(wider, tmp_path / "wider", reuse=[finished.parent], say=said.append)
+    assert f"2 trials taken from {finished}" in said
+    table, own = results(tmp_path / "wider"), results(finished).set_index("trial")
+    assert not outcome.failed
+    assert len(table) == 3
+    shared = table.loc[table["trial"].isin(own.index)].set_index("trial")
+    assert list(shared["patch_size"]) == [16, 8]
+    pd.testing.assert_frame_equal(shared, own.loc[shared.index, shared.columns])
+    for trial in shared.index:
+        old, new = (folder / "trials" / trial for folder in (finished, tmp_path / "wider"))
+        assert (new / "weights.safetensors").read_bytes() == (old / "weights.safetensors").read_bytes()
+        assert not (new / "checkpoints").exists()
+    assert sorted(finished.rglob("*")) == source_before
+
+
+def test_a_trial_that_has_begun_here_is_not_replaced(finished: Path, tmp_path: Path) -> None:
+    trial = study().trials()[0]
+    begun = tmp_path / "begun" / "trials" / trial.id
+    begun.mkdir(parents=True)
+    (begun / "metrics.jsonl").write_text("")
+    run_directory = RunDirectory(tmp_path / "begun")
+    assert set(take_over(run_directory, study().trials(), [RunDirectory(finished)])) == {
+        one.id for one in study().trials()[1:]
+    }
+    assert run_directory.result(trial.id) is None
+
+
+@pytest.mark.parametrize(("place", "message"), [("nowhere", "no such folder"), ("full", "neither is nor holds")])
+def test_a_place_without_run_directories_is_refused(tmp_path: Path, place: str, message: str) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("nothing")
+    with pytest.raises(InputError, match=message):
+        run(study(), tmp_path / "out", reuse=[tmp_path / place])
+    assert not (tmp_path / "out").exists()

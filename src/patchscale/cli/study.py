@@ -54,6 +54,10 @@ def run(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Resources of one trial: nodes, gpus, cpus, time, partition, ..."),
     ] = None,
+    reuse: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Run directory, or a folder of them: take over finished trials they share."),
+    ] = None,
     trackers: Trackers = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the trials and their cost, run nothing.")] = False,
     as_json: Json = False,
@@ -84,6 +88,7 @@ def run(
                 workers=workers,
                 slurm=resources,
                 trackers=trackers or [],
+                reuse=reuse or [],
                 say=display.say,
                 watch=display.watch,
             )

@@ -16,6 +16,7 @@ from patchscale.studies.counting import count_study
 from patchscale.studies.estimate_time import work
 from patchscale.studies.local import LocalLauncher, Sharing
 from patchscale.studies.provenance import provenance
+from patchscale.studies.reuse import runs_among, take_over
 from patchscale.studies.run_directory import RunDirectory
 from patchscale.studies.schema import Study, Trial
 from patchscale.studies.settle import settled
@@ -45,6 +46,7 @@ def run(
     workers: int | None = None,
     slurm: SlurmOptions | None = None,
     trackers: Sequence[str] = (),
+    reuse: Sequence[Path] = (),
     say: Callable[[str], None] = lambda line: None,
     watch: Callable[[RunDirectory, list[Trial], set[str], int, str], None] = lambda *_: None,
 ) -> Outcome:
@@ -56,6 +58,7 @@ def run(
         workers: trials at a time; one per GPU or per core by default, as many as Slurm will on a cluster.
         slurm: sends trials to Slurm, with these resources each; otherwise they share this machine.
         trackers: names of trackers that get a copy of the metrics.
+        reuse: run directories, or folders of them, whose finished trials are taken over where this study has them.
         say: receives a line for each decision.
         watch: called every second or oftener with the run, its trials, the ids now running, the workers, and a few
             words on what waits.
@@ -67,6 +70,7 @@ def run(
     if study.counting is not None:
         return _count(study, RunDirectory(Path(out)), say)
     check_trackers(trackers)
+    others = runs_among(reuse)
     if slurm is not None:
         require_slurm()
     study = settled(study)
@@ -77,6 +81,10 @@ def run(
     with directory.hold_study():
         study, sharing = _prepare(directory, study, workers, slurm, say)
     trials = in_running_order(study.trials())
+    if others:
+        taken = take_over(directory, trials, others)
+        places = ", ".join(sorted({str(path) for path in taken.values()}))
+        say(f"{len(taken)} trials taken from {places}" if taken else "no trial to take over from --reuse")
 
     def show(running: set[str], waiting: str = "") -> None:
         watch(directory, trials, running, sharing.workers, waiting)

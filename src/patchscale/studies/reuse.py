@@ -1,0 +1,59 @@
+"""Finished trials of other run directories that a study shares: taken over, so that no trial is trained twice."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from patchscale.errors import InputError
+from patchscale.studies.run_directory import RunDirectory, TrialBusy
+from patchscale.studies.schema import Trial
+
+NOT_TAKEN = ("lock", "worker.log", "progress.json", "job.json", "checkpoints", ".*.tmp")
+"""What belongs to the run that trained a trial, not to its outcome."""
+
+
+def runs_among(places: Sequence[Path]) -> list[RunDirectory]:
+    """The run directories that `places` are or hold, by name; an empty folder holds none yet.
+
+    Raises:
+        InputError: a place is not there, or is full of something else.
+    """
+    found = []
+    for place in places:
+        if not place.is_dir():
+            raise InputError(f"--reuse {place}: no such folder; give a run directory, or a folder of them")
+        files = [place / "study.yaml"] if (place / "study.yaml").is_file() else sorted(place.glob("*/study.yaml"))
+        if not files and any(place.iterdir()):
+            raise InputError(f"--reuse {place} neither is nor holds a run directory (study.yaml); give one that does")
+        found += [RunDirectory(file.parent) for file in files]
+    return found
+
+
+def take_over(run: RunDirectory, trials: Sequence[Trial], others: Sequence[RunDirectory]) -> dict[str, Path]:
+    """Copies finished trials of `others` into `run`, where nothing of them has begun yet.
+
+    A trial's id is the hash of its whole configuration, so an equal id is the same trial; its row keeps the commit and
+    the device that trained it.
+
+    Returns:
+        the run directory that each trial was taken from, by id.
+    """
+    taken = {}
+    for trial in trials:
+        source = next((one for one in others if one.path != run.path and one.result(trial.id) is not None), None)
+        if source is not None and run.state(trial) in ("waiting", "failed"):
+            with contextlib.suppress(TrialBusy), run.hold(trial.id) as folder:
+                _copy(source.trial_folder(trial.id), folder)
+                taken[trial.id] = source.path
+    return taken
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Everything of a trial; result.json, which says that it is finished, comes last and in one step."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*NOT_TAKEN, "result.json"), dirs_exist_ok=True)
+    last = target / ".result.json.tmp"
+    shutil.copy2(source / "result.json", last)
+    last.replace(target / "result.json")
