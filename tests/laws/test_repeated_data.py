@@ -65,6 +65,18 @@ def test_a_peak_is_found_where_there_is_one():
     assert worst["excess_low"] > 0
 
 
+def test_sizes_may_be_told_apart_by_any_column_and_any_loss_be_asked():
+    """As of language models of several widths behind one encoder, and of their loss on copies."""
+    table = study(peaked).rename(columns={"test_loss": "copying_loss"})
+    table = table.assign(**{"task.width": table["model"].map(SIZES).astype(int), "model": "encoder"})
+    curves = curves_of(table.assign(test_loss=table["copying_loss"])).rename(columns={"test_loss": "copying_loss"})
+    (found,) = repeated_data(table, curves, "copying_loss", ["model"], model="task.width")
+    assert (found["group"], found["y"]) == ({"model": "encoder"}, "copying_loss")
+    assert [entry["model"] for entry in found["models"]] == [f"width {int(size)}" for size in SIZES.values()]
+    assert all("30 repeats are worst, copying loss +0." in entry["sentence"] for entry in found["models"])
+    assert found["clean"] is not None
+
+
 def test_its_absence_is_shown_in_the_right_words():
     assert set(verdicts(study(lambda model, repeats: 0.0, models=THREE)).values()) == {"no harm seen"}
     rising = study(lambda model, repeats: 0.02 * np.log(repeats), models=THREE)

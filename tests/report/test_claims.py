@@ -14,7 +14,7 @@ import pytest
 from patchscale.laws import published
 from patchscale.laws.claims import COLUMNS, claims
 from patchscale.report.claims import Evidence, answers, claims_page, read_evidence, rows
-from patchscale.report.claims.ablations import extending, one_recipe, overgrown
+from patchscale.report.claims.ablations import equal_compute, extending, one_recipe, overgrown
 from patchscale.report.claims.answer import VERDICTS, FromTable, HeldByTest
 from patchscale.report.claims.guide import claims_guide
 from patchscale.report.claims.judges import contrast, refines, trend
@@ -150,6 +150,55 @@ def test_a_peak_in_between_is_double_descent() -> None:
     assert row.answer([study("rises")]).verdict == "not reproduced"
     assert row.answer([study("peak", "no harm seen")]).verdict == "inconclusive"
     assert rows()["rep-midway"].answer([study("peak")]).verdict == "reproduced"
+
+
+def captions(copying: float, heads: float) -> Evidence:
+    """One width at R = 1 and 100, three random seeds: what copying costs and how heads look at the worst R."""
+    cells = [(seed, repeats) for seed in (0, 1, 2) for repeats in (1, 100)]
+    found = table(
+        model=["a"] * 6, random_seed=[seed for seed, _ in cells], **{"data.repeats": [r for _, r in cells]},
+        test_loss=[1.0] * 6, **{"task.language_width": [32] * 6},
+        first_saying_loss=[0.4 if r == 1 else 0.44 for _, r in cells],
+        copying_loss=[0.01 * (1 + 0.01 * seed) if r == 1 else 0.01 * copying for seed, r in cells],
+        answer_prefix_matching=[0.2 if r == 1 else 0.2 * heads + 0.001 * seed for seed, r in cells],
+    )  # fmt: skip
+    return dataclasses.replace(found, study="repeated_captions")
+
+
+def test_copying_suffers_more_if_its_loss_grows_by_a_larger_factor() -> None:
+    row = rows()["rep-copying"]
+    found = row.answer([captions(3.0, 1.0)])
+    assert found.verdict == "reproduced"
+    assert "width 32, R = 100: copying 0.0101 to 0.03, first saying 0.4 to 0.44" in found.measured
+    assert row.answer([captions(1.0, 1.0)]).verdict == "not reproduced"
+    assert row.answer([captions(1.11, 1.0)]).verdict == "inconclusive"
+
+
+def test_heads_suffer_if_they_look_less_at_the_word_to_copy() -> None:
+    row = rows()["rep-induction"]
+    assert row.answer([captions(3.0, 0.5)]).verdict == "reproduced"
+    assert row.answer([captions(3.0, 1.5)]).verdict == "not reproduced"
+    assert "-50 %" in row.answer([captions(3.0, 0.495)]).measured
+
+
+def test_equal_compute_extrapolates_nothing() -> None:
+    """A larger model within the small one's FLOPs is met by interpolation, a dearer one by the finest patch."""
+
+    def study(loss: float) -> Evidence:
+        rows = [("s", 16, 1e6, 2.0), ("s", 8, 4e6, 1.8), ("m", 16, 2e6, 1.95), ("l", 16, 16e6, loss)]
+        cells = [(seed, *row) for seed in (0, 1) for row in rows]
+        return table(
+            model=[f"deit_{c[1]}" for c in cells], patch_size=[c[2] for c in cells],
+            random_seed=[c[0] for c in cells], flops_per_image=[c[3] for c in cells],
+            params=[{"s": 1, "m": 2, "l": 3}[c[1]] for c in cells],
+            test_loss=[c[4] + 0.001 * c[0] * (c[1] == "s") for c in cells],
+        )  # fmt: skip
+
+    text, verdict = equal_compute("deit")(study(1.9))
+    assert verdict == "reproduced"
+    assert "deit_s with finer patches less deit_m at patch 16: -0.0495" in text
+    assert "deit_l at patch 16, which costs 4 times the FLOPs: -0.0995" in text
+    assert equal_compute("deit")(study(1.7))[1] == "inconclusive"
 
 
 def test_the_page_has_every_claim_and_loads_nothing() -> None:

@@ -24,12 +24,15 @@ CLEAN_SIZES = 4
 KINDS = ("repeated", "unique")
 REMEMBERED = tuple(f"{kind}_{score}" for kind in KINDS for score in ("loss", "changed_loss", "recall"))
 """Columns of what a model remembers; their means over random seeds are given where they are there."""
+COPYING = ("first_saying_loss", "copying_loss", "prefix_matching", "answer_prefix_matching")
+"""Columns of how a language model copies, likewise."""
 
 
 class _Sweep(NamedTuple):
     """One model at several R, in random seeds that have them all."""
 
     model: str
+    y: str
     size: float
     repeats: list[int]
     """Ascending, 1 (clean) first."""
@@ -61,17 +64,19 @@ def repeated_data(
     group: str | Sequence[str] = (),
     *,
     repeats: str = "data.repeats",
+    model: str = "model",
     size: str = "params_without_positions",
     confidence: float = 0.9,
 ) -> list[dict[str, Any]]:
     """Harm against repeats for every model size.
 
     Args:
-        table: one row a trial, with columns model, trial, random_seed, `repeats`, `size` and `y`.
+        table: one row a trial, with columns `model`, trial, random_seed, `repeats`, `size` and `y`.
         curves: test points of the trials, with columns trial, step and `y`.
         y: the loss.
         group: columns that separate sweeps of R, such as the fraction repeated.
         repeats: R; 1 is clean.
+        model: what tells models of different size apart.
         size: of the model.
         confidence: of every interval.
 
@@ -81,15 +86,16 @@ def repeated_data(
         "undecided"), "sentence") and "notes". A row is a model at an R: "model", "size", "repeats", "seeds", "loss",
         "excess" over R = 1 with "excess_low" and "excess_high" (all of a model's hold at once), "effective_size"
         (where the clean law has this loss) with "effective_low", "effective_high" (uncertainty of law and loss, in
-        quadrature) and "extrapolated", "rise" (the most that the test loss rose above an earlier test point) and what
-        is remembered.
+        quadrature) and "extrapolated", "rise" (the most that the test loss rose above an earlier test point), what is
+        remembered and how it copies.
 
     Raises:
         InputError: a column is missing or holds what is not a number.
     """
-    need_columns(table, [*as_names(group), "model", "random_seed"])
+    need_columns(table, [*as_names(group), model, "random_seed"])
     table = table.assign(**{name: numbers(table, name) for name in (repeats, size, y)})
-    table = table.assign(rise=[_rise(curves, trial, y) for trial in table["trial"]])
+    names = [str(value) if model == "model" else f"{model.rpartition('.')[2]} {value}" for value in table[model]]
+    table = table.assign(named=names, rise=[_rise(curves, trial, y) for trial in table["trial"]])
     found = []
     for values, part in split(table, as_names(group)):
         clean, notes = _clean_law(part.loc[part[repeats] == 1], size, y, confidence)
@@ -101,8 +107,8 @@ def repeated_data(
                 for place in range(len(sweep.repeats))
             ]
             for row in own:
-                alike = part.loc[(part["model"] == sweep.model) & (part[repeats] == row["repeats"])]
-                means = alike.reindex(columns=["rise", *REMEMBERED]).mean()
+                alike = part.loc[(part["named"] == sweep.model) & (part[repeats] == row["repeats"])]
+                means = alike.reindex(columns=["rise", *REMEMBERED, *COPYING]).mean()
                 row |= {name: float(value) for name, value in means.items() if np.isfinite(value)}
             rows += own
             models.append({"model": sweep.model, **_verdict(sweep, own, confidence)})
@@ -114,14 +120,14 @@ def repeated_data(
 def _sweeps(table: pd.DataFrame, repeats: str, size: str, y: str) -> list[_Sweep]:
     """Models with clean and repeating trials, in order of appearance."""
     found = []
-    for model in dict.fromkeys(table["model"]):
-        rows = table.loc[table["model"] == model]
+    for model in dict.fromkeys(table["named"]):
+        rows = table.loc[table["named"] == model]
         values = sorted(set(rows[repeats]))
         cells = dict(zip(zip(rows["random_seed"], rows[repeats], strict=True), rows[y], strict=True))
         seeds = [seed for seed in dict.fromkeys(rows["random_seed"]) if all((seed, value) in cells for value in values)]
         if values[0] == 1 and len(values) > 1 and seeds:
             losses = np.array([[cells[seed, value] for value in values] for seed in seeds])
-            found.append(_Sweep(str(model), float(rows[size].iloc[0]), [int(value) for value in values], losses))
+            found.append(_Sweep(model, y, float(rows[size].iloc[0]), [int(value) for value in values], losses))
     return found
 
 
@@ -182,7 +188,7 @@ def _verdict(sweep: _Sweep, rows: list[dict[str, Any]], confidence: float) -> di
     """Whether some R is worst, with less harm on both sides of it."""
     worst, last = max(rows[1:], key=lambda row: row["excess"]), rows[-1]
     fall, half = worst["loss"] - last["loss"], sweep.at_once(confidence)
-    text = f"{sweep.model}: {worst['repeats']:,} repeats are worst, test loss {worst['excess']:+.4f}"
+    text = f"{sweep.model}: {worst['repeats']:,} repeats are worst, {sweep.y.replace('_', ' ')} {worst['excess']:+.4f}"
     if half is None:
         sentence = f"{text} (one random seed: no interval).{_worth(worst)}"
         return {"worst": worst["repeats"], "verdict": "undecided", "sentence": sentence}

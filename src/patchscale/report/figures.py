@@ -24,18 +24,21 @@ from patchscale.report.draw import cost_panel, curve_panel, difference_panel, la
 from patchscale.report.frames import distinct, where
 from patchscale.report.pareto import configurations, pareto
 from patchscale.report.payload import axis_columns, model_labels
-from patchscale.report.repeats import loss_panel, size_panel
+from patchscale.report.repeats import loss_panel, matching_panel, size_panel
 from patchscale.report.run import Run, read
 from patchscale.report.theme import LIGHT, MARKERS, matplotlib_style
 from patchscale.report.vision_figure import drawn_curves, forms_of, own_group, vision_handles, vision_panel
 
 COSTS = ("train_flops", "seconds", "peak_memory_bytes")
+COPYING = ("first_saying_loss", "copying_loss")
 WIDTH = 6.75  # inches: the text width of a two-column paper
 METADATA = {"svg": {"Date": None, "Creator": "patchscale"}, "png": {"Software": "patchscale"}}
 
 
 def figures(run_dir: Path, out_dir: Path) -> list[Path]:
-    """Writes `law`, `differences`, `repeats`, `bases`, `vision`, `curves`, `cost` as .svg and .png, those with data.
+    """Writes `law`, `differences`, `repeats`, `copying`, `bases`, `vision`, `curves`, `cost`, those with data, twice.
+
+    Each is an .svg and a .png.
 
     Args:
         run_dir: a run directory with finished trials.
@@ -54,7 +57,7 @@ def figures(run_dir: Path, out_dir: Path) -> list[Path]:
     out_dir.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     with matplotlib.rc_context(matplotlib_style()):
-        for make in (law, differences, repeats, bases, vision, curves, cost):
+        for make in (law, differences, repeats, copying, bases, vision, curves, cost):
             name, figure = make.__name__, make(run)
             if figure is not None:
                 written += save(figure, out_dir / name)
@@ -108,7 +111,8 @@ def differences(run: Run) -> Figure | None:
 
 def repeats(run: Run) -> Figure | None:
     """Test loss over repeats, and effective model size below it, one column per group."""
-    found = [entry for entry in run.laws.get("repeated_data", []) if entry["rows"]]
+    y = run.laws.get("y", "test_loss")
+    found = [entry for entry in run.laws.get("repeated_data", []) if entry["rows"] and entry["y"] == y]
     if not found:
         return None
     labels = model_labels(distinct(run.results, "model"))
@@ -123,6 +127,22 @@ def repeats(run: Run) -> Figure | None:
     for axes in panels[len(found) :]:
         log_scale(axes, "y", "share")
         axes.set_ylabel("effective size / size")
+    return figure
+
+
+def copying(run: Run) -> Figure | None:
+    """Loss on the first saying of an answer and on its copies over repeats, and the prefix matching of heads."""
+    found = [entry for entry in run.laws.get("repeated_data", []) if entry["rows"] and entry["y"] in COPYING]
+    if not found:
+        return None
+    labels = model_labels(distinct(run.results, "model"))
+    figure, panels = grid(len(found) + 1)
+    for place, (axes, entry) in enumerate(zip(panels, found, strict=False)):
+        loss_panel(axes, entry["rows"], labels)
+        log_scale(axes, "y", entry["y"])
+        caption(axes, place, name_of(entry["y"]))
+    matching_panel(panels[-1], found[-1]["rows"], labels)
+    caption(panels[-1], len(found), "prefix matching")
     return figure
 
 

@@ -1,4 +1,5 @@
-"""The figure of a study of repeated data: test loss and effective model size over the number of repeats."""
+"""The figure of a study of repeated data: test loss and effective model size over the number of repeats; and how a
+language model copies."""
 
 from __future__ import annotations
 
@@ -24,6 +25,11 @@ def size_panel(axes: Axes, rows: list[Row], labels: dict[str, str]) -> None:
     axes.axhline(1, color=LIGHT["soft"], linewidth=0.8, linestyle=(0, (2, 2)))
 
 
+def matching_panel(axes: Axes, rows: list[Row], labels: dict[str, str]) -> None:
+    """How far attention looks at the word to copy, mean over heads."""
+    _lines(axes, rows, labels, lambda row: row["answer_prefix_matching"], lambda row: (0.0, 0.0))
+
+
 def _lines(
     axes: Axes,
     rows: list[Row],
@@ -40,7 +46,7 @@ def _lines(
         x, y = [row["repeats"] for row in own], [value(row) for row in own]
         bars = list(zip(*map(reach, own), strict=True))
         axes.errorbar(x, y, yerr=bars, color=colour, marker=".", markersize=4, elinewidth=0.6)  # pyright: ignore
-        ends.append((x[-1], y[-1], labels[model], colour))
+        ends.append((x[-1], y[-1], labels.get(model, model), colour))
     log_scale(axes, "x", "repeats")
     end_labels(axes, ends)
     axes.set_xlabel("repeats")

@@ -20,6 +20,10 @@ from patchscale.training.costs import cost_of, cost_of_trial
 VISION = "task.vision_tokens"
 SCORE = re.compile(r"\w+_(token_accuracy|exact_match)|bleu4|rouge_l|cider")
 """Scores of answers that have a curve over vision tokens, kind of question by kind."""
+SIZES = ("task.language_width", "model")
+"""Axes that tell the sizes of a study of repeats apart: the first that it has."""
+COPIED = ("first_saying_loss", "copying_loss")
+"""Losses that repetition may harm more than the whole."""
 _AT = re.compile(r"(?P<score>\w+)_(?P<letter>[pnk])(?P<value>\d+)")
 MEASURED_AXES = {"p": "patch_size", "n": VISION, "k": "kept_tokens"}
 """Axes along which one model is measured at several values, by the letter in the names of such scores."""
@@ -129,13 +133,20 @@ def fit_laws(study: Study, table: pd.DataFrame, curves: pd.DataFrame) -> dict[st
         scores = [name for name in table if SCORE.fullmatch(name) and not table[name].isna().to_numpy().any()]
         found["vision_tokens"] = attempt("vision tokens", lambda: laws.vision_tokens(table, scores, group, VISION))
     if "data.repeats" in study.axes:
-        others = [name for name in study.axes if name not in ("model", "random_seed", "data.repeats")]
-        found["repeated_data"] = attempt("repeated data", lambda: laws.repeated_data(table, curves, request.y, others))
+        found["repeated_data"] = attempt("repeated data", lambda: _repeated_data(study, table, curves))
     if {"reducer", "kept_tokens"} <= set(study.axes):
         lower = request.y.endswith("loss")
         bases = attempt("kept tokens", lambda: [laws.kept_tokens(table, request.y, lower_is_better=lower)])
         found |= {"kept_tokens": bases[0]} if bases else {}
     return found
+
+
+def _repeated_data(study: Study, table: pd.DataFrame, curves: pd.DataFrame) -> list[dict[str, Any]]:
+    """Harm to the loss and, of language models that say an answer twice, to copying; sizes are whatever axis sets."""
+    size = next(name for name in SIZES if name in study.axes)
+    others = [name for name in study.axes if name not in (size, "random_seed", "data.repeats")]
+    losses = [study.laws.y, *(name for name in COPIED if name in table)]
+    return [one for y in losses for one in laws.repeated_data(table, curves, y, others, model=size)]
 
 
 def analyse(run: RunDirectory) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -75,8 +76,9 @@ class Trial(BaseModel):
     config: TrialConfig
     axes: dict[str, Any]
 
-    @property
+    @cached_property
     def id(self) -> str:
+        """Hashed once: a study that is watched asks for all of them several times a second."""
         return self.config.trial_id
 
     @property

@@ -6,18 +6,21 @@ function repeatSection() {
   const { element, body } = section("repeats", "What repetition harms",
     "A part of all samples comes from a small subset, each image of it seen as often as the axis says; the rest is seen once, and the number of samples is fixed. Bars: interval of the difference to 1, for all numbers of repeats at once. The effective size is that of a model without repetition that has the same test loss.");
   const shared = Object.keys(entries[0].group).filter((name) => entries.every((entry) => same(entry.group[name], entries[0].group[name])));
-  entries.forEach(({ group, rows: found, models, notes }) => {
+  entries.forEach(({ group, y, rows: found, models, notes }) => {
     const own = Object.fromEntries(Object.entries(group).filter(([name]) => entries.length > 1 && !shared.includes(name)));
     if (Object.keys(own).length) body.append(el("h3", {}, groupLabel(own)));
     const lines = groupBy(found, ["model"]).map(({ group: { model }, rows: points }, i, all) => ({ model, points, place: all.length > 1 ? i / (all.length - 1) : 0.5 }));
     const grid = el("div", { class: "panels" });
     const worst = models.map((model) => model.sentence).join(" ");
-    grid.append(el("figure", {}, el("h3", {}, "Test loss"), plot(`Test loss over repeats. ${worst}`, () => repeatPlot(lines, "loss", harmBars))));
+    grid.append(el("figure", {}, el("h3", {}, capital(label(y))), plot(`${capital(label(y))} over repeats. ${worst}`, () => repeatPlot(lines, "loss", harmBars))));
     if (found.some((row) => row.effective_size)) {
       const shares = lines.map((line) => ({ ...line, points: line.points.filter((row) => row.effective_size) }));
       grid.append(el("figure", {}, el("h3", {}, "Effective size, as a share"), plot(`Effective model size over repeats. ${worst}`, () => repeatPlot(shares, "share", sizeBars))));
     }
-    if (found.some((row) => row.repeated_loss > 0)) {
+    if (y === "copying_loss" && found.some((row) => row.answer_prefix_matching > 0)) {
+      grid.append(el("figure", {}, el("h3", {}, "Prefix matching of heads"), plot("Prefix matching over repeats.", () => repeatPlot(lines, "answer_prefix_matching"))));
+    }
+    if (y === D.y && found.some((row) => row.repeated_loss > 0)) {
       grid.append(el("figure", {}, el("h3", {}, "Loss on the repeated images"), plot("Loss on the repeated images over repeats.", () => repeatPlot(lines, "repeated_loss"))));
     }
     body.append(grid, el("ul", { class: "sentences" }, [...models.map((model) => model.sentence), ...notes].map((text) => el("li", {}, text.replace(/^\w+:/, (name) => `${modelLabel(name.slice(0, -1))}:`)))));
@@ -25,6 +28,7 @@ function repeatSection() {
   return element;
 }
 
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
 const repeatValue = (row, name) => (name === "share" ? row.effective_size / row.size : row[name]);
 const harmBars = (row) => (row.excess_low === null ? [0, 0] : [row.excess_high - row.excess, row.excess - row.excess_low]);
 const sizeBars = (row) => [row.effective_high, row.effective_low].map((end) => (end === null ? 0 : Math.abs(end - row.effective_size) / row.size));

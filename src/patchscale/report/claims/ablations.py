@@ -21,8 +21,8 @@ NO_GAIN = 0.01
 def equal_compute(family: str) -> Judge:
     """Finer patches of the smallest model of `family` against its larger models at the coarsest patch, at equal FLOPs.
 
-    The small model's loss at a larger one's FLOPs is interpolated in log FLOPs between its patch sizes; nothing is
-    extrapolated.
+    The small model's loss at a larger one's FLOPs is interpolated in log FLOPs between its patch sizes. Nothing is
+    extrapolated: a larger model that costs more than the finest patch is compared with that, which favours the larger.
     """
 
     def judge(evidence: Evidence) -> tuple[str, Verdict]:
@@ -33,16 +33,18 @@ def equal_compute(family: str) -> Judge:
         for model in dict.fromkeys(at(table, patch_size=coarse)["model"]):
             larger = at(table, model=model, patch_size=coarse)
             flops = larger["flops_per_image"].iloc[0]
-            if model == base or not small["flops_per_image"].min() <= flops <= small["flops_per_image"].max():
+            most = small["flops_per_image"].max()
+            if model == base or flops < small["flops_per_image"].min():
                 continue
             found = interval(
                 [_at_flops(small, seed, flops) - loss for seed, loss in seeds_of(larger) if _has(small, seed)]
             )
-            texts.append(f"{short(base)} with finer patches less {short(model)} at patch {coarse}: {found.text}")
+            more = f", which costs {flops / most:.2g} times the FLOPs" if flops > most else ""
+            texts.append(f"{short(base)} with finer patches less {short(model)} at patch {coarse}{more}: {found.text}")
             verdicts.append(found.below_zero())
         if not texts:
             return f"{short(base)}: no larger model lies within its range of FLOPs", "inconclusive"
-        return f"test loss at equal FLOPs, {'; '.join(texts)}", together(verdicts)
+        return f"test loss at equal FLOPs or fewer, {'; '.join(texts)}", together(verdicts)
 
     return judge
 

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from patchscale.report.claims.answer import FromTable, HeldByTest, NotYet, Row, TooLarge, Verdict, together
+import numpy as np
+import pandas as pd
+
+from patchscale.report.claims.ablations import seeds_of
+from patchscale.report.claims.answer import FromTable, HeldByTest, Row, TooLarge, Verdict, together
 from patchscale.report.claims.evidence import Evidence
-from patchscale.report.claims.judges import short
+from patchscale.report.claims.judges import at, gap, interval, short
 
 HARMS: dict[str, Verdict] = {
     "peak": "reproduced",
@@ -71,7 +75,48 @@ def remembered(evidence: Evidence) -> tuple[str, Verdict]:
     return f"loss on repeated and on unique images at the worst R, {'; '.join(texts) or 'not there'}", "inconclusive"
 
 
-LANGUAGE = "copying is asked of a language model, and no preset asks it yet"
+def copying_suffers_more(evidence: Evidence) -> tuple[str, Verdict]:
+    """At the R that is worst for copying its loss grows by a larger factor than that of the first saying."""
+    texts, verdicts = [], []
+    for width, part in evidence.table.groupby("task.language_width"):
+        repeats = sorted(set(part["data.repeats"]))
+        if len(repeats) < 2:
+            continue
+        means = part.groupby("data.repeats")["copying_loss"].mean()
+        worst = int(means.loc[repeats[1:]].idxmax())
+        grown = {name: _growth(part, name, worst) for name in ("copying_loss", "first_saying_loss")}
+        found = interval([grown["first_saying_loss"][seed] - value for seed, value in grown["copying_loss"].items()])
+        losses = ", ".join(
+            f"{name.removesuffix('_loss').replace('_', ' ')} {at(part, data__repeats=1)[name].mean():.3g} to "
+            f"{at(part, data__repeats=worst)[name].mean():.3g}"
+            for name in grown
+        )
+        texts.append(f"width {width}, R = {worst}: {losses}; log of the factors, first less copying {found.text}")
+        verdicts.append(found.below_zero())
+    return f"loss in nats, {'; '.join(texts)}", together(verdicts)
+
+
+def _growth(part: pd.DataFrame, name: str, repeats: int) -> dict[Any, float]:
+    """Log of the factor by which a loss grows from R = 1, by random seed."""
+    clean, harmed = (dict(seeds_of(at(part, data__repeats=r), name)) for r in (1, repeats))
+    return {seed: float(np.log(value / clean[seed])) for seed, value in harmed.items() if seed in clean}
+
+
+def heads_suffer(evidence: Evidence) -> tuple[str, Verdict]:
+    """At the R that is worst for copying, attention heads look less at the word to copy than without repetition."""
+    texts, verdicts = [], []
+    for width, part in evidence.table.groupby("task.language_width"):
+        means = part.groupby("data.repeats")["copying_loss"].mean()
+        if len(means) < 2:
+            continue
+        worst = int(means.loc[[repeats for repeats in means.index if repeats > 1]].idxmax())
+        clean, harmed = at(part, data__repeats=1), at(part, data__repeats=worst)
+        found = gap(harmed, clean, "answer_prefix_matching")
+        share = found.mean / clean["answer_prefix_matching"].mean()
+        texts.append(f"width {width}, R = {worst}: {100 * share:+.0f} %, {found.text}")
+        verdicts.append(found.below_zero())
+    return f"prefix matching on captions, mean over heads, {'; '.join(texts)}", together(verdicts)
+
 
 ROWS: dict[str, Row] = {
     "rep-design": HeldByTest(
@@ -84,6 +129,6 @@ ROWS: dict[str, Row] = {
     "rep-range": FromTable("repeated_data", worst_in_between),
     "rep-800m": TooLarge("repeated_data", "needs a language model of 800M parameters, its text and a GPU cluster"),
     "rep-memorize": FromTable("repeated_data", remembered),
-    "rep-copying": NotYet("repeated_data", LANGUAGE),
-    "rep-induction": NotYet("repeated_data", LANGUAGE),
+    "rep-copying": FromTable("repeated_captions", copying_suffers_more),
+    "rep-induction": FromTable("repeated_captions", heads_suffer),
 }

@@ -49,9 +49,10 @@ class Asking:
     options: Options
 
     def turn(self, exchange: Exchange, answer: int) -> Turn:
-        """A question and one of its answers."""
+        """A question and one of its answers, said as often as the options ask."""
         encode = self.spelling.encode
-        return Turn(encode(exchange.question), [*encode(exchange.answers[answer]), self.spelling.end])
+        said = [*encode(exchange.answers[answer]), self.spelling.end]
+        return Turn(encode(exchange.question), said * self.options.sayings)
 
     def conversation(self, exchanges: Sequence[Exchange], seed: int, place: int) -> list[Turn]:
         """What one training image is asked at a place of a batch: a pure function of its arguments.

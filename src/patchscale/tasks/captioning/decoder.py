@@ -41,12 +41,24 @@ class DecoderBlock(nn.Module):
             mask: bool [B, 1, L, L], True where a row may look; None: at itself and everything before.
         """
         batch, length, width = x.shape
-        query, key, value = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        query, key = rotated(query, turns), rotated(key, turns)
+        query, key, value = self._query_key_value(x, turns)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
         x = x + self.out(mixed.transpose(1, 2).reshape(batch, length, width))
         rows = self.norm2(x)
         return x + self.down(F.silu(self.gate(rows)) * self.up(rows))
+
+    def attention(self, x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
+        """Where each row looks, [B, H, L, L]: weights over itself and everything before, that add up to one."""
+        query, key, _ = self._query_key_value(x, turns)
+        scores = query.float() @ key.float().transpose(2, 3) / math.sqrt(query.shape[3])
+        later = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).triu(1)
+        return scores.masked_fill(later, -math.inf).softmax(3)
+
+    def _query_key_value(self, x: Tensor, turns: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, H, L, P] each, positions turned in."""
+        batch, length, _ = x.shape
+        query, key, value = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return rotated(query, turns), rotated(key, turns), value
 
 
 class Decoder(nn.Module):
@@ -80,6 +92,14 @@ class Decoder(nn.Module):
         for block in self.blocks:
             x = block(x, turns, mask)
         return self.norm(x)
+
+    def attention(self, x: Tensor, positions: Tensor) -> list[Tensor]:
+        """Where the rows of every block look, [B, H, L, L] each, without a mask."""
+        turns, found = turns_at(positions, self.head_width), []
+        for block in self.blocks:
+            found.append(block.attention(x, turns))  # pyright: ignore[reportCallIssue]
+            x = block(x, turns, None)
+        return found
 
 
 def turns_at(positions: Tensor, head_width: int) -> tuple[Tensor, Tensor]:

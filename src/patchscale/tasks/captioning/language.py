@@ -54,6 +54,14 @@ class SmallLanguage(nn.Module):
 
     def hidden(self, vision: Tensor, words: Tensor) -> Tensor:
         """Last hidden states [B, n + T, D] for vision tokens [B, n, D] and words int64 [B, T]."""
+        return self.decoder(*self._rows(vision, words))
+
+    def attention(self, vision: Tensor, words: Tensor) -> list[Tensor]:
+        """Where vision tokens and words look in every block, [B, H, n + T, n + T] each."""
+        return self.decoder.attention(*self._rows(vision, words))
+
+    def _rows(self, vision: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+        """Embedded rows [B, n + T, D] and their positions [n + T]."""
         count, length = vision.shape[1], words.shape[1]
         embedded = self.embedding(words)
         if self.places is not None:
@@ -62,7 +70,7 @@ class SmallLanguage(nn.Module):
             embedded = embedded + self.places[:length]
         rows = torch.cat([vision, embedded.to(vision.dtype)], dim=1)
         places = torch.arange(self.first_word, self.first_word + length, device=words.device)
-        return self.decoder(rows, torch.cat([torch.arange(count, device=words.device), places]))
+        return rows, torch.cat([torch.arange(count, device=words.device), places])
 
     def forward(self, vision: Tensor, words: Tensor) -> Tensor:
         """Logits of the word after each of `words`, [B, T, K]."""

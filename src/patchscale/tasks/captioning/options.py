@@ -29,6 +29,9 @@ class Options(BaseModel):
     kinds: dict[str, float] = {}
     """How often each kind of question is drawn in training, relative to the others; others are not tested either. All
     kinds evenly by default."""
+    sayings: int = Field(default=1, ge=1)
+    """How often an answer is said in a row, in training and in tests. From two on, all but the first can be copied from
+    the text; what is copied, and how attention heads do it, is measured (`copying_loss`, `prefix_matching`)."""
     fusion_width: int = Field(default=64, ge=4)
     fusion_depth: int = Field(default=2, ge=1)
     fusion_heads: int = Field(default=4, ge=1)
@@ -65,6 +68,11 @@ class Options(BaseModel):
             raise ValueError("protocol nested needs nested, the numbers of vision tokens, such as [1, 2, 4, 8]")
         if self.queries is not None and self.queries < self.counts[-1]:
             raise ValueError(f"queries {self.queries} are fewer than {self.counts[-1]} vision tokens; raise them")
+        if self.sayings > 1 and (self.backbone is not None or self.turns > 1 or self.objective != "answers"):
+            raise ValueError(
+                f"sayings {self.sayings} ask our own language model for one answer, said again; use backbone null, "
+                "turns 1 and objective answers"
+            )
         if min(self.nested, default=1) < 1 or len(set(self.nested)) < len(self.nested):
             raise ValueError(f"nested {list(self.nested)} must be different positive numbers")
         if self.question == "inside" and self.turns > 1:

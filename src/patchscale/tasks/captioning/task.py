@@ -133,8 +133,10 @@ class Captioning:
     def scores(self, parts: Sequence[Any]) -> dict[str, float]:
         """`test_loss` (nats per answer word), `token_accuracy` and `exact_match`, each also by kind of question.
 
-        Free captions have text scores too. All are of the most vision tokens, and under protocol `nested` also of every
-        n, with `_n<n>` behind the name. The contrastive stage has those of `matching_scores`.
+        Free captions have text scores too. Where answers are said more than once, `first_saying_loss` and
+        `copying_loss` are nats per word of the first saying and of the others, `prefix_matching` the mean over heads.
+        All are of the most vision tokens, and under protocol `nested` also of every n, with `_n<n>` behind the name.
+        The contrastive stage has those of `matching_scores`.
         """
         if self.options.objective == "contrastive":
             return matching_scores(parts, self.options.orthogonal)
