@@ -6,6 +6,7 @@ hold for all repeats at once.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -78,44 +79,44 @@ def remembered(evidence: Evidence) -> tuple[str, Verdict]:
 def copying_suffers_more(evidence: Evidence) -> tuple[str, Verdict]:
     """At the R that is worst for copying its loss grows by a larger factor than that of the first saying."""
     texts, verdicts = [], []
-    for width, part in evidence.table.groupby("task.language_width"):
-        repeats = sorted(set(part["data.repeats"]))
-        if len(repeats) < 2:
-            continue
-        means = part.groupby("data.repeats")["copying_loss"].mean()
-        worst = int(means.loc[repeats[1:]].idxmax())
-        grown = {name: _growth(part, name, worst) for name in ("copying_loss", "first_saying_loss")}
-        found = interval([grown["first_saying_loss"][seed] - value for seed, value in grown["copying_loss"].items()])
+    for name, clean, harmed in _worst_for_copying(evidence.table):
+        copying, first = (_growth(clean, harmed, loss) for loss in ("copying_loss", "first_saying_loss"))
+        found = interval([first[seed] - copying[seed] for seed in copying])
         losses = ", ".join(
-            f"{name.removesuffix('_loss').replace('_', ' ')} {at(part, data__repeats=1)[name].mean():.3g} to "
-            f"{at(part, data__repeats=worst)[name].mean():.3g}"
-            for name in grown
+            f"{words} {clean[loss].mean():.3g} to {harmed[loss].mean():.3g}"
+            for words, loss in (("copying", "copying_loss"), ("first saying", "first_saying_loss"))
         )
-        texts.append(f"width {width}, R = {worst}: {losses}; log of the factors, first less copying {found.text}")
+        texts.append(f"{name}: {losses}; log of the factors, first less copying {found.text}")
         verdicts.append(found.below_zero())
     return f"loss in nats, {'; '.join(texts)}", together(verdicts)
-
-
-def _growth(part: pd.DataFrame, name: str, repeats: int) -> dict[Any, float]:
-    """Log of the factor by which a loss grows from R = 1, by random seed."""
-    clean, harmed = (dict(seeds_of(at(part, data__repeats=r), name)) for r in (1, repeats))
-    return {seed: float(np.log(value / clean[seed])) for seed, value in harmed.items() if seed in clean}
 
 
 def heads_suffer(evidence: Evidence) -> tuple[str, Verdict]:
     """At the R that is worst for copying, attention heads look less at the word to copy than without repetition."""
     texts, verdicts = [], []
-    for width, part in evidence.table.groupby("task.language_width"):
-        means = part.groupby("data.repeats")["copying_loss"].mean()
-        if len(means) < 2:
-            continue
-        worst = int(means.loc[[repeats for repeats in means.index if repeats > 1]].idxmax())
-        clean, harmed = at(part, data__repeats=1), at(part, data__repeats=worst)
+    for name, clean, harmed in _worst_for_copying(evidence.table):
         found = gap(harmed, clean, "answer_prefix_matching")
-        share = found.mean / clean["answer_prefix_matching"].mean()
-        texts.append(f"width {width}, R = {worst}: {100 * share:+.0f} %, {found.text}")
+        share = found.mean / float(np.mean(clean["answer_prefix_matching"]))
+        texts.append(f"{name}: {100 * share:+.0f} %, {found.text}")
         verdicts.append(found.below_zero())
     return f"prefix matching on captions, mean over heads, {'; '.join(texts)}", together(verdicts)
+
+
+def _worst_for_copying(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """Of every width that was trained at several R: its name with the worst R, rows at R = 1 and rows at that R."""
+    for width in sorted(set(table["task.language_width"])):
+        part = at(table, task__language_width=width)
+        losses = {int(r): float(np.mean(at(part, data__repeats=r)["copying_loss"])) for r in part["data.repeats"]}
+        clean = losses.pop(1, None)
+        if clean is not None and losses:
+            worst = max(losses, key=lambda repeats: losses[repeats])
+            yield f"width {width}, R = {worst}", at(part, data__repeats=1), at(part, data__repeats=worst)
+
+
+def _growth(clean: pd.DataFrame, harmed: pd.DataFrame, loss: str) -> dict[Any, float]:
+    """Log of the factor by which a loss grows, by random seed."""
+    before, after = dict(seeds_of(clean, loss)), dict(seeds_of(harmed, loss))
+    return {seed: float(np.log(after[seed] / before[seed])) for seed in before if seed in after}
 
 
 ROWS: dict[str, Row] = {
