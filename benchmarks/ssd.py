@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from patchscale.mixers import Mamba2, resolve_backend, ssd
 from patchscale.mixers.chunked import pick_chunk
 from patchscale.mixers.lean import LeanMixer, MixerSpec
-from patchscale.mixers.native import CHUNK
+from patchscale.mixers.native import native_chunk
 from patchscale.mixers.plain import ssd_plain
 from patchscale.mixers.reference import ssd_reference
 from patchscale.training.machine import peak_memory_bytes
@@ -148,7 +148,7 @@ def ssd_table(length: int, repeats: int) -> dict:
         runs = {name: lambda form=form, v=values: backward(form(v), v) for name, form in forms.items()}
         best = best_of(runs | {"product": product()}, repeats)
         # forward Q/2 + 2N, backward Q + 5N multiply-adds per channel and row (N of them for the states made again)
-        chunk = CHUNK if native else pick_chunk(length, CPU)
+        chunk = native_chunk(length) if native else pick_chunk(length, CPU)
         flops = 2 * length * (HEADS * WIDTH * (1.5 * chunk + 7 * STATE) + 1.5 * chunk * STATE)
         table[str(dtype).removeprefix("torch.")] = {
             "milliseconds": best,
@@ -208,7 +208,8 @@ def mixer_table(length: int, repeats: int) -> dict:
     best = best_of(runs | {"product": product()}, repeats)
     ours, inner = "ours (lean half block)", HEADS * WIDTH
     projections = DIM * (2 * inner + 2 * STATE + HEADS) * 4 + DIM * inner * 3  # in_proj is made again once
-    scan = inner * (2 * CHUNK + 9 * STATE) + 2 * CHUNK * STATE  # and so is the SSD's forward pass
+    chunk = native_chunk(length)
+    scan = inner * (2 * chunk + 9 * STATE) + 2 * chunk * STATE  # and so is the SSD's forward pass
     return {
         "transformers": version,
         "milliseconds": best,

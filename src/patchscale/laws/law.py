@@ -142,7 +142,12 @@ class Law:
         """The law with its numbers."""
         numbers = {name: f"{param.value:.4g}" for name, param in self.params.items()}
         right = self.form.formula.format(**numbers, **dict(zip(self.form.axes, self.x, strict=True)))
-        return f"{self.left_side} = {right}".replace("+ -", "- ").replace("- -", "+ ").replace("^--", "^")
+        return (
+            f"{self.left_side} = {right}".replace("+ -", "- ")
+            .replace("- -", "+ ")
+            .replace("^--", "^")
+            .replace("(--", "(")
+        )
 
     @property
     def left_side(self) -> str:

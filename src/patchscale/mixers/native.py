@@ -40,6 +40,14 @@ def _function(direction: str, dtype: torch.dtype):
     return function
 
 
+def native_chunk(length: int) -> int:
+    """The chunk used when none is asked for: near `CHUNK`, and such that the chunks of a sequence are equally long.
+
+    A last chunk of few rows costs as many calls as a whole one: 66 rows take a quarter less time as 2 x 33.
+    """
+    return -(-length // max(1, round(length / CHUNK)))
+
+
 class Plan:
     """How one call is cut: heads into groups so that every thread has work, chunks into segments."""
 

@@ -7,7 +7,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from patchscale.mixers.native import CHUNK, NativeScan
+from patchscale.mixers.native import NativeScan, native_chunk
 from patchscale.mixers.native_build import library
 
 
@@ -37,7 +37,7 @@ class NativeOps:
     scan = NativeScan
 
     def pick_chunk(self, length: int, device: torch.device) -> int:
-        return min(CHUNK, length)
+        return native_chunk(length)
 
     def conv(self, x: Tensor, halo: int, taps: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         images, rows, width = x.shape[0], x.shape[1] - halo, x.shape[2]

@@ -55,9 +55,10 @@ def ssd(
     elif name == "torch":
         y, state = ChunkedSSD.apply(x, dt, A, B, C, D, initial_state, chunk, return_final_state)
     elif name == "native":
-        from patchscale.mixers.native import CHUNK, NativeSSD
+        from patchscale.mixers.native import NativeSSD, native_chunk
 
-        y, state = NativeSSD.apply(x, dt, A, B, C, D, initial_state, chunk_size or CHUNK, return_final_state)
+        chunk = chunk_size or native_chunk(x.shape[1])
+        y, state = NativeSSD.apply(x, dt, A, B, C, D, initial_state, chunk, return_final_state)
     elif x.dtype == torch.float64:
         raise InputError(f"SSD backend {name!r} does not take float64; use torch or reference")
     elif name == "triton":
