@@ -12,6 +12,8 @@ from patchscale.report.draw import end_labels, log_scale
 from patchscale.report.theme import LIGHT, shades
 
 Row = dict[str, Any]
+ASIDE = 1.08
+"""Factor on the repeats by which the models' points stand beside each other, so that no bar hides another."""
 
 
 def loss_panel(axes: Axes, rows: list[Row], labels: dict[str, str]) -> None:
@@ -39,11 +41,12 @@ def _lines(
 ) -> None:
     models = list(dict.fromkeys(row["model"] for row in rows))
     ends = []
-    for model, colour in zip(models, shades(len(models), LIGHT), strict=True):
+    for place, (model, colour) in enumerate(zip(models, shades(len(models), LIGHT), strict=True)):
         own = [row for row in rows if row["model"] == model and value(row)]
         if not own:
             continue
-        x, y = [row["repeats"] for row in own], [value(row) for row in own]
+        aside = ASIDE ** (place - (len(models) - 1) / 2)
+        x, y = [row["repeats"] * aside for row in own], [value(row) for row in own]
         bars = list(zip(*map(reach, own), strict=True))
         axes.errorbar(x, y, yerr=bars, color=colour, marker=".", markersize=4, elinewidth=0.6)  # pyright: ignore
         ends.append((x[-1], y[-1], labels.get(model, model), colour))
