@@ -22,6 +22,7 @@ import numpy as np
 from filelock import FileLock
 
 from patchscale.data.decode import open_image, worker_threads
+from patchscale.data.progress import Progress
 from patchscale.data.sources import Source
 from patchscale.errors import InputError
 from patchscale.files import cache_folder, write_json
@@ -107,7 +108,7 @@ def decode_to_memory_map(
             f"{need / 2**30:.1f} GiB of decoded pixels do not fit into {folder.parent} ({free / 2**30:.1f} GiB free); "
             "point PATCHSCALE_CACHE elsewhere, or lower memory_gib to decode while reading"
         )
-    log.info("decoding %d images to %dx%d (once; kept in %s)", len(source), *size, folder.parent)
+    progress = Progress(len(source), f"decoding images to {size[0]}x{size[1]}, once")
     pixels = np.lib.format.open_memmap(folder / "all.npy", mode="w+", dtype=np.uint8, shape=shape)
     bad: dict[int, str] = {}
     stop = threading.Event()
@@ -123,6 +124,7 @@ def decode_to_memory_map(
                     if policy == "fail":
                         raise
                     bad[index] = str(error)
+                progress.add()
         except BaseException:
             stop.set()
             raise

@@ -17,6 +17,7 @@ from patchscale.data import cache
 from patchscale.data._random import draw
 from patchscale.data.decode import centre_view, open_image, random_resized_crop, worker_threads
 from patchscale.data.image_set import IMAGENET_MEAN, IMAGENET_STD, About, Colour, Crop, ImageSet, Indices, MemoryImages
+from patchscale.data.progress import counted
 from patchscale.data.sources import Source
 from patchscale.data.spec import DataSpec, Split
 from patchscale.errors import InputError
@@ -151,7 +152,6 @@ def _from_disk(found: Encoded, source: Source, spec: DataSpec, size: tuple[int, 
 
 def _find_unreadable(source: Source) -> dict:
     """Decodes everything once: the skip policy must know what it leaves out before training begins."""
-    cache.log.info("checking that all %d images can be read (once)", len(source))
 
     def check(index: int) -> str | None:
         try:
@@ -161,7 +161,7 @@ def _find_unreadable(source: Source) -> dict:
         return None
 
     with ThreadPoolExecutor(worker_threads()) as pool:
-        reasons = list(pool.map(check, range(len(source))))
+        reasons = list(counted(pool.map(check, range(len(source))), len(source), "checking images"))
     bad = [index for index, reason in enumerate(reasons) if reason]
     return {"positions": bad, "reasons": [reasons[index] for index in bad]}
 

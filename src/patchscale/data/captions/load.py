@@ -16,6 +16,7 @@ from patchscale.data.captions.caption_set import CaptionSet
 from patchscale.data.captions.exchange import Exchange
 from patchscale.data.captions.glyphs import load_glyphs
 from patchscale.data.catalogue import KnownSet
+from patchscale.data.progress import counted
 from patchscale.data.registry import find_folder
 from patchscale.data.scenes.scene import scene
 from patchscale.data.spec import SPLITS, DataSpec, Split
@@ -94,7 +95,7 @@ def _scenes(spec: DataSpec, split: Split, count: int, size: tuple[int, int]) -> 
     def make(folder: Path) -> dict[str, Any]:
         pixels = np.lib.format.open_memmap(folder / "pixels.npy", "w+", np.uint8, (count, 3, *size))
         said = []
-        for index in range(count):
+        for index in counted(range(count), count, "drawing scenes"):
             drawn = scene(index, size, seed=spec.data_seed, split=split)
             pixels[index] = drawn.image.transpose(2, 0, 1)
             free = [("caption", CAPTION, drawn.caption), ("dense", "list all objects", drawn.dense_caption)]

@@ -16,6 +16,7 @@ from patchscale.data.image_set import IMAGENET_MEAN, IMAGENET_STD, Colour
 from patchscale.data.masks.labels import Labels, listed_classes, scan, shown_classes
 from patchscale.data.masks.pairs import Pair, find_pairs, limited
 from patchscale.data.masks.views import Decoded, check_shape, covering, resized
+from patchscale.data.progress import counted
 from patchscale.data.registry import find_folder
 from patchscale.data.scenes import SEMANTIC_CLASSES, scene
 from patchscale.data.spec import SPLITS, DataSpec, Split
@@ -204,6 +205,6 @@ def _scenes(spec: DataSpec, split: Split, canvas: tuple[int, int]) -> MaskSet:
         return drawn.image, drawn.semantic
 
     with ThreadPoolExecutor(worker_threads()) as pool:
-        pairs = list(pool.map(draw_one, range(count)))
+        pairs = list(counted(pool.map(draw_one, range(count)), count, "drawing scenes"))
     colours: dict[str, Colour] = {"mean": (0.48, 0.46, 0.46), "std": (0.21, 0.2, 0.215)}
     return MaskSet("scenes", split, SEMANTIC_CLASSES, pairs, True, canvas, spec.resample, "generated", **colours)

@@ -11,6 +11,7 @@ import torch
 from patchscale.data import cache
 from patchscale.data.decode import worker_threads
 from patchscale.data.image_set import About, MemoryImages
+from patchscale.data.progress import counted
 from patchscale.data.scenes.scene import labelled_image
 from patchscale.data.scenes.vocabulary import CLASSES
 from patchscale.data.spec import DataSpec, Split
@@ -31,7 +32,7 @@ def load_scenes(spec: DataSpec, split: Split, input_size: tuple[int, int]) -> Me
             return label
 
         with ThreadPoolExecutor(worker_threads()) as pool:
-            labels = list(pool.map(draw_one, range(count)))
+            labels = list(counted(pool.map(draw_one, range(count)), count, "drawing scenes"))
         pixels.flush()
         return {"labels": labels}
 
