@@ -139,16 +139,34 @@ def test_a_head_that_copies_by_what_came_before_matches_and_one_that_looks_back_
 
 
 def test_answers_are_matched_behind_their_own_question():
-    """The second saying begins right after the first, whatever the question's length and the padding."""
+    """Row by row without padding, place by place: from a word of the second saying to the one after it in the first."""
     task = make()
     model = task.build_model().eval()
     text = Asked.of(task.batch(torch.arange(3), 1, slice(None))).text
     vision = torch.randn(3, 2, 16)
     whole = of_answers(model.language, vision, text, 2)
     for row in range(3):
-        length = int(text.counted[row].sum()) + len(task.spelling.encode(task.train_set.exchanges[row][0].question))
-        alone = type(text)(*(part[row : row + 1, : length - 1] for part in text[:3]), text.question[row : row + 1])
-        torch.testing.assert_close(whole[row], of_answers(model.language, vision[row : row + 1], alone, 2)[0])
+        exchange = task.train_set.exchanges[row][0]
+        question, said = task.spelling.encode(exchange.question), task.spelling.encode(exchange.answers[0])
+        words = [*question, *said, task.spelling.end, *said, task.spelling.end]
+        maps = torch.cat(model.language.attention(vision[row : row + 1], torch.tensor([words[:-1]])), dim=1)[0]
+        second = len(question) + len(said) + 1
+        looked = [
+            maps[:, 2 + second + place, 2 + len(question) + place + 1]  # two vision tokens come first
+            for place in range(len(said))
+        ]
+        torch.testing.assert_close(whole[row], torch.stack(looked).mean(0).double())
+
+
+def test_scores_are_means_over_images_and_of_them_the_best_head():
+    task = make()
+    part = measured(task, task.build_model(), [0, 1, 2])
+    scores, heads = task.scores([part]), part.matching[:, 1:].mean(0)
+    assert part.matching.shape == (3, 1 + 2 * 4)
+    assert scores["prefix_matching"] == pytest.approx(heads[:4].mean().item())
+    assert scores["best_prefix_matching"] == pytest.approx(heads[:4].max().item())
+    assert scores["answer_prefix_matching"] == pytest.approx(heads[4:].mean().item())
+    assert scores["best_answer_prefix_matching"] == pytest.approx(heads[4:].max().item())
 
 
 def test_copying_is_learnt_from_answers_that_are_said_twice():
