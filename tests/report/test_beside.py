@@ -68,5 +68,17 @@ def test_kept_results_make_one_page_with_their_curves(tmp_path: Path) -> None:
     assert set(data["axes"]) == {"study", "model", "patch_size", "input_size", "tokens"} - {"tokens"}
 
 
+def test_studies_of_other_axes_and_losses_make_one_page(tmp_path: Path) -> None:
+    """Each lacks axes that another has; all that this repository keeps are put together."""
+    places = sorted({str(file.parent) for file in RESULTS.rglob("study.yaml")})
+    done = CliRunner().invoke(app, ["study", "report", *places, "--out", str(tmp_path / "page.html")])
+    assert done.exit_code == 0, done.output
+    found = re.search(r'id="data">(.*?)</script>', (tmp_path / "page.html").read_text(), re.S)
+    assert found
+    data = json.loads(found[1])
+    assert {row[data["columns"].index("study")] for row in data["rows"]} >= {"sequence_length", "repeated_data"}
+    assert {"sequence_extension", "data.repeats"} <= set(data["axes"])
+
+
 def test_a_study_without_a_source_has_no_panel(run_directory: Path) -> None:
     assert panels(read(run_directory), ["model", "patch_size"]) == []

@@ -33,7 +33,7 @@ def panels(run: Run, axes: list[str]) -> list[dict[str, Any]]:
 
     Args:
         run: a run directory as read.
-        axes: columns that name a configuration.
+        axes: columns that name a configuration, of all studies shown; those that this one lacks are left out.
 
     Returns:
         Dicts with study, table, label, predicted (ours was counted, not measured), published and ours: series with
@@ -41,7 +41,7 @@ def panels(run: Run, axes: list[str]) -> list[dict[str, Any]]:
     """
     if run.results.empty:
         return []
-    found = []
+    found, axes = [], [name for name in axes if name in run.results]
     for table in tables_of(str(run.study.get("source", ""))):
         rows = published(table)
         for metric in distinct(rows, "metric"):
