@@ -47,6 +47,15 @@ def test_verdict_names_the_best_and_the_unsettled():
     assert "long enough to say" in verdict(unknown, [], "study")
 
 
+def test_losses_of_different_questions_have_no_lowest():
+    other = pd.concat([FINISHED, FINISHED.assign(data="e", test_loss=0.1)])
+    text = verdict(other, [], "studies")
+    assert "none is called the lowest" in text
+    assert "0.1" not in text
+    tasks = pd.concat([FINISHED.assign(task="masked"), FINISHED.assign(task="detection")])
+    assert "none is called the lowest" in verdict(tasks, [], "studies")
+
+
 def test_verdict_of_nothing_says_so():
     assert verdict(pd.DataFrame(), [], "mine") == "No trial of mine has finished yet; this page fills as trials end."
 

@@ -135,6 +135,9 @@ def _refinements(differences: Sequence[dict[str, Any]], refinement: str) -> str:
 
 
 def _best(results: pd.DataFrame, y: str) -> str:
+    questions = [name for name in ("task", "data") if name in results]
+    if questions and len(results[questions].drop_duplicates()) > 1:
+        return "Their losses are of different tasks or data, so none is called the lowest."
     axes = [name for name in ("model", "input_size", "patch_size") if name in results]
     known = means(results, axes, [y]).dropna(subset=[y])
     if known.empty:
