@@ -34,9 +34,10 @@ def sweeps(evidence: Evidence) -> list[dict[str, Any]]:
     return evidence.laws.get("repeated_data", [])
 
 
-def named(group: dict[str, Any]) -> str:
-    """A group in a few words."""
-    return " ".join(f"{name.rpartition('.')[2]} {value}" for name, value in group.items())
+def named(group: dict[str, Any], evidence: Evidence) -> str:
+    """What sets a group apart from the others of its study, in a few words."""
+    apart = {name: value for name, value in group.items() if name in evidence.separating}
+    return " ".join(f"{name.rpartition('.')[2]} {value}" for name, value in apart.items())
 
 
 def worst_in_between(evidence: Evidence) -> tuple[str, Verdict]:
@@ -44,7 +45,7 @@ def worst_in_between(evidence: Evidence) -> tuple[str, Verdict]:
     texts, verdicts = [], []
     for sweep in sweeps(evidence):
         for model in sweep["models"]:
-            name = f"{named(sweep['group'])} {short(model['model'])}".strip()
+            name = f"{named(sweep['group'], evidence)} {short(model['model'])}".strip()
             texts.append(f"{name}: {model['verdict']}, worst at R = {model['worst']}")
             verdicts.append(HARMS[model["verdict"]])
     return "; ".join(texts) or "no model was swept", together(verdicts) if verdicts else "inconclusive"
@@ -66,13 +67,11 @@ def remembered(evidence: Evidence) -> tuple[str, Verdict]:
     """What is remembered of the subset at the worst R: numbers for a hypothesis that they do not decide."""
     texts = []
     for sweep in sweeps(evidence):
-        for model in sweep["models"]:
-            for row in sweep["rows"]:
-                if (row["model"], row["repeats"]) == (model["model"], model["worst"]) and "repeated_loss" in row:
-                    losses = f"{row['repeated_loss']:.3g} against {row['unique_loss']:.3g}"
-                    texts.append(
-                        f"{named(sweep['group'])} {short(row['model'])} R = {row['repeats']}: {losses}".strip()
-                    )
+        worst = {model["model"]: model["worst"] for model in sweep["models"]}
+        for row in sweep["rows"]:
+            if worst.get(row["model"]) == row["repeats"] and "repeated_loss" in row:
+                name = f"{named(sweep['group'], evidence)} {short(row['model'])} R = {row['repeats']}".strip()
+                texts.append(f"{name}: {row['repeated_loss']:.3g} against {row['unique_loss']:.3g}")
     return f"loss on repeated and on unique images at the worst R, {'; '.join(texts) or 'not there'}", "inconclusive"
 
 
