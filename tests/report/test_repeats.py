@@ -43,3 +43,33 @@ def test_the_figure_is_drawn_where_there_is_repetition(folder: Path, tmp_path: P
     text = written["repeats.svg"].read_text()
     assert text.count("effective size") == 1
     assert "repeats" in text
+
+
+def test_copying_has_a_figure_and_panels_of_its_own(tmp_path: Path):
+    """A study of language widths whose loss on copies was harmed: three panels, one of them of attention heads."""
+    table = study(peaked).assign(patch_size=12, input_size=24, tokens=4, task="captioning", data="scenes")
+    widths = {name: 16 * (place + 1) for place, name in enumerate(dict.fromkeys(table["model"]))}
+    table = table.assign(
+        **{"task.language_width": table["model"].map(widths), "model": "encoder"},
+        first_saying_loss=table["test_loss"], copying_loss=table["test_loss"] / 10, answer_prefix_matching=0.2,
+    )  # fmt: skip
+    curves = curves_of(table).assign(first_saying_loss=1.0, copying_loss=0.1)
+    curves = curves.assign(samples=64 * curves["step"])
+    found = [
+        entry
+        for y in ("test_loss", "first_saying_loss", "copying_loss")
+        for entry in repeated_data(table, curves, y, ["data.repeat_fraction"], model="task.language_width")
+    ]
+    run = tmp_path / "run"
+    run.mkdir()
+    table.to_csv(run / "results.csv", index=False)
+    curves.to_csv(run / "learning_curves.csv", index=False)
+    (run / "laws.json").write_text(json.dumps({"y": "test_loss", "repeated_data": found}))
+    written = {path.name: path for path in figures(run, tmp_path / "figures")}
+    assert written["copying.svg"].read_text().count("prefix matching") == 1
+    assert {"repeats.svg", "copying.png"} <= written.keys()
+    page = build([run], tmp_path / "report.html").read_text()
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    assert [entry["y"] for entry in data["repeats"]] == ["test_loss", "first_saying_loss", "copying_loss"]
+    assert {row["model"] for row in data["repeats"][2]["rows"]} == {f"width {w}" for w in (16, 32, 48, 64)}
+    assert all(row["answer_prefix_matching"] == pytest.approx(0.2) for row in data["repeats"][2]["rows"])

@@ -94,7 +94,8 @@ def repeated_data(
     """
     need_columns(table, [*as_names(group), model, "random_seed"])
     table = table.assign(**{name: numbers(table, name) for name in (repeats, size, y)})
-    names = [str(value) if model == "model" else f"{model.rpartition('.')[2]} {value}" for value in table[model]]
+    size_of = model.replace(".", "_").rpartition("_")[2]  # `width` of task.language_width
+    names = [str(value) if model == "model" else f"{size_of} {value}" for value in table[model]]
     table = table.assign(named=names, rise=[_rise(curves, trial, y) for trial in table["trial"]])
     found = []
     for values, part in split(table, as_names(group)):

@@ -71,7 +71,7 @@ def curve_panel(axes: Axes, curves: pd.DataFrame, patches: list[int], x: str, y:
 def end_labels(axes: Axes, ends: list[tuple[float, float, str, str]], apart: float = 0.075) -> None:
     """Names lines at their right ends (x, y, text, colour), at least `apart` of the panel's height from each other."""
     low, high = (math.log(value) for value in (axes.dataLim.ymin, axes.dataLim.ymax))
-    height = (high - low) or 1.0
+    height = (high - low) or 0.1  # equal values: labels stay within the little that is shown around them
     at = -math.inf
     for x, y, text, colour in sorted(ends, key=lambda end: end[1]):
         at = max((math.log(y) - low) / height, at + apart)
