@@ -101,6 +101,9 @@ class ReducedVLM:
     def continue_from(self, prepared: Prepared, found: Any, most: int, end: int | None = None) -> Tensor:
         """`generate` from the output of a pass over the whole text, its cache included."""
         mask, place = prepared.arguments["attention_mask"], prepared.following
+        cache = (
+            "cache" if "cache" in taken_by(self.model.forward)[0] else "past_key_values"
+        )  # transformers 5.24, before
         words = [found.logits[:, -1].argmax(1)]
         ended = torch.zeros_like(words[0], dtype=torch.bool) if end is None else words[0] == end
         while len(words) < most and not ended.all():
@@ -109,8 +112,8 @@ class ReducedVLM:
             found = self.model(
                 input_ids=words[-1][:, None],
                 attention_mask=mask,
-                past_key_values=found.past_key_values,
                 use_cache=True,
+                **{cache: getattr(found, cache)},
                 **positions,
             )
             following = found.logits[:, -1].argmax(1)
