@@ -43,13 +43,13 @@ torture: .venv/installed
 
 test-browser: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[browser]"
-	$(RUN)/pytest -q -m browser
+	PATCHSCALE_TEST_ALL=1 $(RUN)/pytest -q -m browser
 
 # As root on Debian or Ubuntu: installs Slurm, starts it on this machine, and leaves it running.
 test-slurm: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[slurm]"
 	tests/slurm/start_slurm.sh
-	$(RUN)/pytest -q -m slurm
+	PATCHSCALE_TEST_ALL=1 $(RUN)/pytest -q -m slurm
 
 lint: .venv/installed
 	$(BIN)/ruff check src tests benchmarks

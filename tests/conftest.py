@@ -7,15 +7,24 @@ from pathlib import Path
 
 import pytest
 
+from tests.needs import absent
+
+
+def image_folder() -> Path:
+    """`PATCHSCALE_DATA`, or `shared/data` beside the checkout; a named folder that is not there is an error."""
+    named = os.environ.get("PATCHSCALE_DATA")
+    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
+    if named and not folder.is_dir():
+        pytest.fail(f"PATCHSCALE_DATA names {folder}, which does not exist")
+    if not folder.is_dir():
+        absent(f"no real images: {folder} does not exist; set PATCHSCALE_DATA")
+    return folder
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real image sets: `PATCHSCALE_DATA`, or `shared/data` beside the checkout."""
-    named = os.environ.get("PATCHSCALE_DATA")
-    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"no real images: {folder} does not exist; set PATCHSCALE_DATA")
-    return folder
+    """The folder of real image sets."""
+    return image_folder()
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from PIL import Image
 from patchscale.data import DataSpec, load
 from patchscale.training import TrialConfig, train
 from tests.faults.disks import Disk
+from tests.needs import absent
 from tests.training.trials import small_trial
 
 
@@ -24,7 +25,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", folder], capture_output=True, text=True
     )
     if mounted.returncode:
-        pytest.skip(f"a full disk is a small tmpfs, which only root may mount: {mounted.stderr.strip()}")
+        absent(f"a full disk is a small tmpfs, which only root may mount: {mounted.stderr.strip()}")
     yield Disk(folder)
     subprocess.run(["umount", folder], check=True)
 

@@ -11,6 +11,7 @@ import torch
 from patchscale.errors import InputError
 from patchscale.mixers import BACKENDS, backend_report, native_build, resolve_backend
 from patchscale.mixers.external import images_per_call, in_pieces, largest_offset
+from tests.needs import absent
 
 CPU = torch.device("cpu")
 
@@ -57,7 +58,7 @@ def test_without_a_working_compiler_torch_runs_and_native_says_why(monkeypatch, 
 
 def test_native_is_compiled_once_and_kept(fresh_build):
     if native_build.compiler() is None:
-        pytest.skip("the native backend needs a C++ compiler: g++, clang++ or the one named by CXX")
+        absent("the native backend needs a C++ compiler: g++, clang++ or the one named by CXX")
     native_build.library()
     (built,) = (fresh_build / "native").iterdir()
     written = built.stat().st_mtime_ns

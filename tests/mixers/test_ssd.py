@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from patchscale.errors import InputError
 from patchscale.mixers import chunked, native, native_build, ssd, ssd_step
+from tests.needs import absent
 
 CHUNKED = ["torch", "native"] if native_build.compiler() else ["torch"]
 """With a compiler, a kernel that does not compile fails these tests; without one, there is none to test."""
@@ -102,7 +103,7 @@ def test_a_long_sequence_with_fast_decay_stays_finite(backend):
 def test_native_does_not_depend_on_threads_or_segments(monkeypatch, segment_bytes, threads):
     """Also at widths around those of a vector, with every row of a tile left over once."""
     if "native" not in CHUNKED:
-        pytest.skip("the native backend needs a C++ compiler: g++, clang++ or the one named by CXX")
+        absent("the native backend needs a C++ compiler: g++, clang++ or the one named by CXX")
     monkeypatch.setattr(native, "SEGMENT_BYTES", segment_bytes)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

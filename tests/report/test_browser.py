@@ -22,6 +22,7 @@ import pytest
 from patchscale.cost import DEVICES, plan
 from patchscale.report import build
 from patchscale.report.live import server
+from tests.needs import absent
 
 pytestmark = pytest.mark.browser
 
@@ -34,7 +35,7 @@ def browser() -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
     found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
     if not found:
-        pytest.skip("no Chromium: install one (Debian: apt-get install chromium) or name it in CHROMIUM")
+        absent("no Chromium: install one (Debian: apt-get install chromium) or name it in CHROMIUM")
     with sync_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
             executable_path=found, args=["--headless", "--no-sandbox", "--disable-gpu"]

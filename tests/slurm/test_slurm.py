@@ -20,6 +20,7 @@ import pytest
 from safetensors import safe_open
 
 from patchscale.studies import RunDirectory, Trial, load_study, results
+from tests.needs import absent
 from tests.studies.small import SMALL, TIMES
 
 pytestmark = pytest.mark.slurm
@@ -32,7 +33,7 @@ PATIENCE = 1800
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> None:
     if shutil.which("sinfo") is None or subprocess.run(["sinfo"], capture_output=True).returncode:
-        pytest.skip("no Slurm answers here; run tests/slurm/start_slurm.sh as root")
+        absent("no Slurm answers here; run tests/slurm/start_slurm.sh as root")
 
 
 def command(out: Path, *words: str, settings: list[str] = SETTINGS) -> list[str]:
