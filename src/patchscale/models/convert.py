@@ -45,7 +45,7 @@ def read_pickle(path: Path | str) -> Any:
     if not path.is_file():
         raise InputError(f"no checkpoint at {path}")
     try:
-        # weights_only: an allow-list of types, no call into what the file names; tests hold it with pickles that would act
+        # weights_only admits listed types and calls nothing that the file names; tests try pickles that would act
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
