@@ -20,7 +20,7 @@ studies: .venv/installed
 	for name in $$($(BIN)/patchscale study list --json | $(BIN)/python -c "import json, sys; print(*[one['name'] for one in json.load(sys.stdin)])"); do \
 	  $(BIN)/patchscale study run $$name --scale tiny --reuse runs/tiny --out runs/tiny/$$name || exit 1; \
 	done
-	$(BIN)/patchscale study report runs/tiny/* --out runs/tiny/report.html
+	$(BIN)/patchscale study report runs/tiny/*/ --out runs/tiny/report.html
 
 # The answers to the papers' claims, from results/: package data and a page of the documentation.
 claims: .venv/installed

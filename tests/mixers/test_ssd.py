@@ -165,3 +165,13 @@ def test_bad_input_is_named():
         ssd(**{**values, "dt": torch.ones(1, 4, 3)})
     with pytest.raises(InputError, match="chunk_size 0"):
         ssd(**values, chunk_size=0)
+
+
+@pytest.mark.parametrize("length", [1, 17, 32, 47, 48, 66, 67, 80, 196, 4097, 50_178])
+def test_the_native_backend_picks_near_equal_chunks(length):
+    """As many rows in the last chunk as in the others, but for what rounding leaves; about 32 in each."""
+    chunk = native.native_chunk(length)
+    chunks = -(-length // chunk)
+    assert chunk * chunks - length < chunks
+    assert chunk <= 48
+    assert chunk >= min(length, 21)

@@ -29,7 +29,12 @@ GPU_SLAB_BYTES = 1 << 28
 def pick_chunk(length: int, device: torch.device) -> int:
     """The chunk used when none is asked for: near-equal chunks, short on a CPU, long elsewhere."""
     largest = (96 if length <= 96 else 64) if device.type == "cpu" else 128
-    return -(-length // max(1, -(-length // largest)))
+    return equal_chunk(length, -(-length // largest))
+
+
+def equal_chunk(length: int, chunks: int) -> int:
+    """The chunk length that cuts a sequence into so many near-equal chunks: a short last one costs as many calls."""
+    return -(-length // max(1, chunks))
 
 
 def slab_chunks(chunk_bytes: int, device: torch.device) -> int:

@@ -28,17 +28,17 @@ from patchscale.report.repeats import loss_panel, matching_panel, size_panel
 from patchscale.report.run import Run, read
 from patchscale.report.theme import LIGHT, MARKERS, matplotlib_style
 from patchscale.report.vision_figure import drawn_curves, forms_of, own_group, vision_handles, vision_panel
+from patchscale.studies.analysis import COPIED
 
 COSTS = ("train_flops", "seconds", "peak_memory_bytes")
-COPYING = ("first_saying_loss", "copying_loss")
 WIDTH = 6.75  # inches: the text width of a two-column paper
 METADATA = {"svg": {"Date": None, "Creator": "patchscale"}, "png": {"Software": "patchscale"}}
 
 
 def figures(run_dir: Path, out_dir: Path) -> list[Path]:
-    """Writes `law`, `differences`, `repeats`, `copying`, `bases`, `vision`, `curves`, `cost`, those with data, twice.
+    """Writes `law`, `differences`, `repeats`, `copying`, `bases`, `vision`, `curves`, `cost`: those with data.
 
-    Each is an .svg and a .png.
+    Each as .svg and .png.
 
     Args:
         run_dir: a run directory with finished trials.
@@ -132,7 +132,7 @@ def repeats(run: Run) -> Figure | None:
 
 def copying(run: Run) -> Figure | None:
     """Loss on the first saying of an answer and on its copies over repeats, and the prefix matching of heads."""
-    found = [entry for entry in run.laws.get("repeated_data", []) if entry["rows"] and entry["y"] in COPYING]
+    found = [entry for entry in run.laws.get("repeated_data", []) if entry["rows"] and entry["y"] in COPIED]
     if not found:
         return None
     labels = model_labels(distinct(run.results, "model"))

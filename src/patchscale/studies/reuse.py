@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from patchscale.errors import InputError
+from patchscale.files import write_bytes
 from patchscale.studies.run_directory import RunDirectory, TrialBusy
 from patchscale.studies.schema import Trial
 
@@ -52,8 +54,13 @@ def take_over(run: RunDirectory, trials: Sequence[Trial], others: Sequence[RunDi
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Everything of a trial; result.json, which says that it is finished, comes last and in one step."""
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*NOT_TAKEN, "result.json"), dirs_exist_ok=True)
-    last = target / ".result.json.tmp"
-    shutil.copy2(source / "result.json", last)
-    last.replace(target / "result.json")
+    """Everything of a trial; result.json, which says that it is finished, comes when all else is on disk."""
+    left_out = shutil.ignore_patterns(*NOT_TAKEN, "result.json")
+    shutil.copytree(source, target, ignore=left_out, copy_function=_copy_to_disk, dirs_exist_ok=True)
+    write_bytes(target / "result.json", (source / "result.json").read_bytes())
+
+
+def _copy_to_disk(source: str, target: str) -> None:
+    shutil.copy2(source, target)
+    with open(target, "rb") as file:
+        os.fsync(file.fileno())

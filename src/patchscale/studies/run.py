@@ -67,10 +67,10 @@ def run(
         InputError: data, model or folder do not fit, or Slurm is not there; nothing has been started then.
         KeyboardInterrupt: work was stopped and saved; on Slurm it goes on, only the watching ends.
     """
+    others = runs_among(reuse)
     if study.counting is not None:
         return _count(study, RunDirectory(Path(out)), say)
     check_trackers(trackers)
-    others = runs_among(reuse)
     if slurm is not None:
         require_slurm()
     study = settled(study)

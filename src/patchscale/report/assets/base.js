@@ -41,6 +41,7 @@ const LABELS = {
   random_seed: "seed", "task.vision_tokens": "vision tokens", "task.protocol": "protocol", images_per_second: "images/s", loss_drop_last_doubling: "last drop", tokens: "tokens",
 };
 const label = (name) => LABELS[name] || name.replaceAll("_", " ");
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
 const modelLabel = (model) => D.labels[model] || String(model);
 
 /** Four significant digits, thousands as digits, very large or small numbers as powers. */
@@ -105,7 +106,7 @@ function sentence(entry) {
   const group = Object.entries(entry.group).map(([name, value]) => `${name}=${value}`).join(", ");
   let text = entry.sentence;
   [`for ${group}: `, `${group}: `].forEach((start) => { if (text.startsWith(start)) text = text.slice(start.length); });
-  return text.replaceAll("->", "→").replaceAll("patch_size", "patch size").replaceAll("_loss", " loss").replace(/^./, (letter) => letter.toUpperCase());
+  return capital(text.replaceAll("->", "→").replaceAll("patch_size", "patch size").replaceAll("_loss", " loss"));
 }
 
 /** A formula with raised exponents. */

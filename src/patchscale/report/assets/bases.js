@@ -17,7 +17,7 @@ function basesSection() {
   body.append(grid, el("h3", { class: "apart" }, "Fewest tokens within a tolerance of the full value"), minimumTable(minimum));
   body.append(el("h3", { class: "apart" }, "Do larger models need fewer?"),
     el("ul", { class: "sentences" }, [...interaction.map((test) => `${test.reducer}: ${test.sentence}`), ...notes].map((text) => el("li", {}, formula(text)))));
-  body.append(el("h3", { class: "apart" }, `${label(y)[0].toUpperCase()}${label(y).slice(1)} at equal forward FLOPs, the reducer's own counted`), equalTable(equal));
+  body.append(el("h3", { class: "apart" }, `${capital(label(y))} at equal forward FLOPs, the reducer's own counted`), equalTable(equal));
   body.append(el("h3", { class: "apart" }, "Efficiency frontier: what nothing cheaper beats"), frontierTable(frontier, y));
   return element;
 }

@@ -16,7 +16,7 @@ function costSection() {
   costs.forEach((cost) => {
     const best = D.pareto[cost].map((i) => D.configurations[i]);
     const names = best.map((row) => configurationLabel(row));
-    const figure = el("figure", {}, el("h3", {}, D.costs[cost].replace(/^./, (letter) => letter.toUpperCase())),
+    const figure = el("figure", {}, el("h3", {}, capital(D.costs[cost])),
       plot(`${label(D.y)} over ${D.costs[cost]}. Pareto set, cheapest first: ${best.map((row, i) => `${names[i]} (${format(cost, row[cost])}, ${format(D.y, row[D.y])})`).join("; ")}.`, () => costPlot(cost, models)));
     figure.append(el("figcaption", {}, el("details", {}, el("summary", {}, `Pareto set: ${best.length} of ${D.configurations.length}`),
       el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "configuration"), el("th", { scope: "col", class: "number" }, label(cost)), el("th", { scope: "col", class: "number" }, label(D.y)))),

@@ -28,7 +28,6 @@ function repeatSection() {
   return element;
 }
 
-const capital = (text) => text[0].toUpperCase() + text.slice(1);
 const repeatValue = (row, name) => (name === "share" ? row.effective_size / row.size : row[name]);
 const harmBars = (row) => (row.excess_low === null ? [0, 0] : [row.excess_high - row.excess, row.excess - row.excess_low]);
 const sizeBars = (row) => [row.effective_high, row.effective_low].map((end) => (end === null ? 0 : Math.abs(end - row.effective_size) / row.size));
