@@ -64,6 +64,14 @@ def test_random_seeds_that_disagree_show_no_interaction():
     assert "disagree about its sign" in test["sentence"]
 
 
+def test_a_seed_that_cannot_be_fitted_does_not_disagree():
+    """Two whole seeds and one that has only begun."""
+    table = study(0.3).query("reducer != 'bad' and (random_seed < 2 or (model == 'small' and kept_tokens >= 32))")
+    (test,) = kept_tokens(table)["interaction"]
+    assert test["by_seed"]["2"] is None
+    assert test["verdict"] == "interaction", test["sentence"]
+
+
 def test_minimum_tokens_of_every_reducer_model_and_tolerance(found):
     found = found["minimum_tokens"]
     assert len(found) == 2 * 3 * 6

@@ -101,6 +101,20 @@ def test_effective_size_is_where_the_clean_law_has_the_loss():
     assert rows["zepto", 30]["extrapolated"]
 
 
+def test_the_interval_of_an_effective_size_holds_the_seeds_own_luck():
+    """Seeds that differ by much leave differences between R exact, but not what one R's mean loss is worth."""
+    luck = {0: -0.03, 1: 0.0, 2: 0.03}
+    table = study(peaked, noise=1e-4)
+    table["test_loss"] += table["random_seed"].map(luck)
+    (found,) = repeated_data(table, curves_of(table))
+    row = next(row for row in found["rows"] if (row["model"], row["repeats"]) == ("femto", 30))
+    assert row["excess_high"] - row["excess_low"] < 0.001
+    half = 2.92 * 0.03 / np.sqrt(3)  # t interval of three seeds
+    smaller, larger = ((40 / (row["loss"] + sign * half - 1.2)) ** 2 for sign in (1, -1))
+    assert row["effective_low"] < smaller
+    assert larger < row["effective_high"]
+
+
 def test_three_sizes_give_harm_but_no_effective_size():
     table = study(peaked, models=THREE)
     (found,) = repeated_data(table, curves_of(table))

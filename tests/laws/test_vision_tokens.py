@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from patchscale import laws
 from patchscale.errors import InputError
@@ -38,21 +39,24 @@ def test_a_curve_of_the_theory_is_found_and_its_held_out_end_predicted():
     assert (best["curve"]["x"][0], best["curve"]["x"][-1]) == (1, 8)
 
 
-def test_the_rise_is_counted_in_standard_errors_and_falls_are_named():
-    rows = pd.DataFrame({N: [1, 1, 2, 2, 3, 3], "random_seed": [0, 1] * 3, "accuracy": [0.3, 0.5, 0.9, 0.9, 0.7, 0.9]})
+def test_the_rise_is_paired_over_random_seeds_and_falls_are_named():
+    """The seeds differ by .2 everywhere: their luck cancels in the rise, not in the means."""
+    rows = pd.DataFrame(
+        {N: [1, 1, 2, 2, 3, 3, 1], "random_seed": [0, 1] * 3 + [2], "accuracy": [0.3, 0.5, 0.9, 0.9, 0.7, 0.92, 0.4]}
+    )
     (found,) = laws.vision_tokens(rows, ["accuracy"])
-    assert [row["mean"] for row in found["means"]] == pytest.approx([0.4, 0.9, 0.8])
-    assert [row["standard_error"] for row in found["means"]] == pytest.approx([0.1, 0.0, 0.1])
-    rise = found["rise"]
-    assert rise["difference"] == pytest.approx(0.4)
-    assert rise["standard_error"] == pytest.approx(np.hypot(0.1, 0.1))
-    assert rise["ratio"] == pytest.approx(0.4 / np.hypot(0.1, 0.1))
-    assert rise["falls"] == [[2, 3]]
+    assert [row["mean"] for row in found["means"]] == pytest.approx([0.4, 0.9, 0.81])
+    assert [row["standard_error"] for row in found["means"]] == pytest.approx([0.1 / np.sqrt(3), 0.0, 0.11])
+    half = stats.t.ppf(0.95, 1) * 0.01
+    assert found["rise"] == {
+        "difference": pytest.approx(0.41), "low": pytest.approx(0.41 - half), "high": pytest.approx(0.41 + half),
+        "pairs": 2, "falls": [[2, 3]],
+    }  # fmt: skip
 
 
-def test_one_seed_has_no_standard_error_and_zeros_no_law():
+def test_one_seed_has_no_interval_and_zeros_no_law():
     (found,) = laws.vision_tokens(table({1: 0.0, 2: 0.5, 3: 0.6}, seeds=1), ["accuracy"])
-    assert found["rise"] == {"difference": 0.6, "standard_error": None, "ratio": None, "falls": []}
+    assert found["rise"] == {"difference": 0.6, "low": None, "high": None, "pairs": 1, "falls": []}
     assert found["laws"] == []
     assert "0 has no logarithm" in found["sentence"]
     with pytest.raises(InputError, match=r"2 different task\.vision_tokens"):

@@ -35,7 +35,8 @@ def test_every_law_is_drawn_over_the_measured_points(visit, page_file, vision_ru
     laws = {law["form"].replace("_", " "): law["curve"] for law in shown[0]["laws"] if law["curve"]}
     assert {line["name"]: line["y"] for line in data[:-1]} == {form: curve["y"] for form, curve in laws.items()}
     assert sorted(set(data[-1]["x"])) == list(COUNTS)
-    assert "47.2 standard errors above the first" in page.locator("#vision figcaption").first.inner_text()
+    low, high = (f"{100 * shown[0]['rise'][end]:+.3g}" for end in ("low", "high"))
+    assert f"points, 90 % interval {low} to {high})" in page.locator("#vision figcaption").first.inner_text()
 
 
 def test_another_score_is_another_curve(visit, page_file):  # noqa: F811

@@ -79,7 +79,7 @@ def _interaction(table: pd.DataFrame, y: str) -> dict[str, Any]:
     """The test on all rows, and the exponent c on each random seed alone ("by_seed").
 
     Rows of one model that serves several K share its luck, which the test's p takes for many independent rows. So the
-    sign of c must be the same on every random seed for an interaction to be seen.
+    sign of c must be the same on every random seed that can be fitted for an interaction to be seen.
     """
     axes = ("model_params", "kept_tokens")
     tested = interaction_test(table, axes, y, starts=128)
@@ -91,7 +91,8 @@ def _interaction(table: pd.DataFrame, y: str) -> dict[str, Any]:
             by_seed[str(seed)] = None
     texts = ", ".join("no fit" if value is None else f"{value:.2g}" for value in by_seed.values())
     verdict, sentence = tested["verdict"], f"{tested['sentence']} Exponent c on each random seed alone: {texts}."
-    if verdict == "interaction" and len({value is not None and value > 0 for value in by_seed.values()}) > 1:
+    signs = {value > 0 for value in by_seed.values() if value is not None}
+    if verdict == "interaction" and len(signs) > 1:
         verdict, sentence = "none seen", f"{sentence} Random seeds disagree about its sign, so it is not taken as seen."
     return {**tested, "by_seed": by_seed, "verdict": verdict, "sentence": sentence}
 

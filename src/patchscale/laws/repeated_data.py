@@ -39,10 +39,11 @@ class _Sweep(NamedTuple):
     losses: np.ndarray
     """[seeds, repeats]."""
 
-    def half_width(self, confidence: float, *, means: int) -> float | None:
-        """Of the interval of a difference (`means` = 2) or a single mean over the seeds; None with one seed.
+    def at_once(self, confidence: float) -> float | None:
+        """Half the interval of a difference between two R over the seeds, wide enough for all differences to R = 1.
 
-        The noise is what is left of all losses when the means of every seed and every R are taken off.
+        The noise is what is left of all losses when the means of every seed, which cancel in a difference, and of every
+        R are taken off; the width is Bonferroni's. None with one seed.
         """
         seeds, count = self.losses.shape
         freedom = (seeds - 1) * (count - 1)
@@ -50,11 +51,16 @@ class _Sweep(NamedTuple):
             return None
         centred = self.losses - self.losses.mean(0)
         deviation = np.sqrt(((centred - centred.mean(1, keepdims=True)) ** 2).sum() / freedom)
-        return float(stats.t.ppf(0.5 + confidence / 2, freedom) * deviation * np.sqrt(means / seeds))
+        quantile = stats.t.ppf(1 - (1 - confidence) / (2 * (count - 1)), freedom)
+        return float(quantile * deviation * np.sqrt(2 / seeds))
 
-    def at_once(self, confidence: float) -> float | None:
-        """`half_width` of a difference between two R, wide enough for all differences to R = 1 (Bonferroni)."""
-        return self.half_width(1 - (1 - confidence) / (len(self.repeats) - 1), means=2)
+    def of_mean(self, place: int, confidence: float) -> float | None:
+        """Half the interval of the mean loss at one R: here the seeds' own luck counts. None with one seed."""
+        seeds = len(self.losses)
+        if seeds < 2:
+            return None
+        deviation = self.losses[:, place].std(ddof=1)
+        return float(stats.t.ppf(0.5 + confidence / 2, seeds - 1) * deviation / np.sqrt(seeds))
 
 
 def repeated_data(
@@ -158,7 +164,7 @@ def _harm(sweep: _Sweep, place: int, confidence: float) -> dict[str, Any]:
 
 
 def _effective(inverse: Inverse | None, sweep: _Sweep, place: int, confidence: float) -> dict[str, Any]:
-    loss, half = float(sweep.losses[:, place].mean()), sweep.half_width(confidence, means=1)
+    loss, half = float(sweep.losses[:, place].mean()), sweep.of_mean(place, confidence)
     read = {"value": None, "extrapolated": None} if inverse is None else inverse(loss)
     low = high = None
     if inverse is not None and read["value"] is not None and half is not None:

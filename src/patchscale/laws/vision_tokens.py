@@ -1,4 +1,4 @@
-"""What a study of vision tokens says: does S(n) rise, by how many standard errors, and which law describes it.
+"""What a study of vision tokens says: does S(n) rise, by how much, and which law describes it.
 
 The published curves (2412.18387) go through the same comparison; see `published_vlm`.
 """
@@ -20,6 +20,7 @@ from patchscale.errors import InputError
 from patchscale.files import write_text
 from patchscale.laws.compare import Comparison, compare
 from patchscale.laws.forms import get_form
+from patchscale.laws.paired import paired_differences
 from patchscale.laws.published import published
 from patchscale.laws.published_laws import VLM_FORMS, vlm_comparison
 from patchscale.laws.table import as_names, numbers, split
@@ -45,8 +46,9 @@ def vision_tokens(
 
     Returns:
         JSON-able dicts with "y", "group", "means" (of each n: x, mean, standard_error (None of one random seed),
-        seeds), "rise" (last minus first mean: difference, standard_error, ratio of the two, falls: [from, to] of every
-        neighbouring pair whose mean fell), "laws" (rows of `Comparison`, each with "curve": x and y), "held_from" and
+        seeds), "rise" (from the first to the last n, paired over random seeds: difference, low and high of its 90 %
+        interval (None with fewer than two pairs), pairs; falls: [from, to] of every neighbouring pair whose mean fell),
+        "laws" (rows of `Comparison`, each with "curve": x and y), "held_from" and
         "sentence".
 
     Raises:
@@ -65,7 +67,7 @@ def vision_tokens(
                 laws, sentence = with_curves(compared, counts[0], counts[-1]), compared.sentence
             else:
                 laws, sentence = [], "A score of 0 has no logarithm, so no law was fitted."
-            entry = {"y": y, "group": values, "means": means, "rise": _rise(means), "laws": laws}
+            entry = {"y": y, "group": values, "means": means, "rise": _rise(part, means, x, y), "laws": laws}
             found.append({**entry, "held_from": held, "sentence": sentence})
     return found
 
@@ -122,14 +124,11 @@ def _means(part: pd.DataFrame, x: str, y: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _rise(means: list[dict[str, Any]]) -> dict[str, Any]:
-    first, last = means[0], means[-1]
-    difference = last["mean"] - first["mean"]
-    errors = [first["standard_error"], last["standard_error"]]
-    error = None if None in errors else float(np.hypot(*errors))
+def _rise(part: pd.DataFrame, means: list[dict[str, Any]], x: str, y: str) -> dict[str, Any]:
+    ends = part.loc[np.isin(numbers(part, x), [means[0]["x"], means[-1]["x"]]), :]
+    (found,) = paired_differences(ends, x, (), y=y, lower_is_better=False)
     falls = [[a["x"], b["x"]] for a, b in pairwise(means) if b["mean"] < a["mean"]]
-    ratio = difference / error if error else None
-    return {"difference": difference, "standard_error": error, "ratio": ratio, "falls": falls}
+    return {**{name: found[name] for name in ("difference", "low", "high", "pairs")}, "falls": falls}
 
 
 def _rounded(values: np.ndarray) -> list[float | None]:

@@ -8,6 +8,8 @@ const PARTS = [["encoder", "encoder", 0.25], ["fusion", "fusion", 0.5], ["langua
 const visionScores = () => distinct(D.vision.curves.map((curve) => curve.y));
 const visionCurves = () => D.vision.curves.filter((curve) => curve.y === visionState.y);
 const scoreLabel = (y) => label(y).replace("token accuracy", "words right").replace("exact match", "answers exactly right");
+/** A difference of two scores, in points. */
+const pointsApart = (value) => signed(100 * value);
 const percent = (value, digits = 1) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(digits)} %`);
 
 function visionSection() {
@@ -52,9 +54,10 @@ function visionFigure(curve) {
 /** How far the last mean lies above the first, and where a mean fell. */
 function riseSentence({ rise, means }) {
   const [first, last] = [means[0], means[means.length - 1]];
-  const errors = rise.ratio === null ? "" : `, ${number(rise.ratio, 3)} standard errors above the first`;
+  const ends = rise.low === null ? "" : `, 90 % interval ${[rise.low, rise.high].map(pointsApart).join(" to ")}`;
+  const change = rise.difference === null ? "no random seed has both" : `paired over random seeds ${pointsApart(rise.difference)} points${ends}`;
   const falls = rise.falls.length ? `It falls from n = ${rise.falls.map(([a, b]) => `${a} to ${b}`).join(", ")}.` : "It falls nowhere.";
-  return `The mean goes from ${percent(first.mean)} at n = ${first.x} to ${percent(last.mean)} at n = ${last.x}${errors}. ${falls}`;
+  return `The mean goes from ${percent(first.mean)} at n = ${first.x} to ${percent(last.mean)} at n = ${last.x} (${change}). ${falls}`;
 }
 
 function visionPlot(curve) {
