@@ -64,6 +64,33 @@ def test_evaluation_counts_every_sample_once() -> None:
     assert scores["top1"] == (model(images).argmax(1) == task.test_set.labels).double().mean().item()
 
 
+@pytest.mark.parametrize("name", ["deit_pico_patch16", "adventurer_pico_patch16"])
+def test_recomputing_keeps_less_and_does_not_change_the_update(tmp_path: Path, name: str) -> None:
+    """With stochastic depth: a block that is computed again skips the same samples."""
+    rows, kept = [], []
+    for recompute in (False, True):
+        bytes_of: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor, found: dict[int, int] = bytes_of) -> torch.Tensor:
+            found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        config = small_trial(name=name, recipe={"recompute": recompute, "steps": 3})
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            rows.append(train(config, tmp_path / str(recompute)))
+        kept.append(sum(bytes_of.values()))
+    assert rows[0]["test_loss"] == pytest.approx(rows[1]["test_loss"], rel=1e-5)
+    assert rows[0]["train_loss"] == pytest.approx(rows[1]["train_loss"], rel=1e-5)
+    assert kept[1] < kept[0]
+
+
+def test_a_task_that_cannot_recompute_says_so(tmp_path: Path) -> None:
+    config = small_trial(recipe={"recompute": True, "label_smoothing": 0.0, "mixing": {}, "steps": 3})
+    config = TrialConfig.model_validate(config.model_dump() | {"task": "masked"})
+    with pytest.raises(InputError, match="does not recompute"):
+        train(config, tmp_path)
+
+
 def test_accumulation_does_not_change_the_update(tmp_path: Path) -> None:
     plain = {"ema_decay": None, "steps": 4}
     one = train(small_trial(recipe=plain), tmp_path / "one")

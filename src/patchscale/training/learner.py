@@ -70,6 +70,9 @@ class Learner:
             if config.init is not None:
                 part = self.model if config.init.part == "model" else task.encoder(self.model)
                 self.taken_over = [config.init.weights, *apply_init(part, config.init).lines()]
+            if recipe.recompute:
+                switch = getattr(self.model, "set_grad_checkpointing", None)
+                (switch or task.encoder(self.model).set_grad_checkpointing)()
             self.depth = StochasticDepth(self.model)
             self.model.to(device)
             self.average = build_average(self.model, recipe)

@@ -25,6 +25,9 @@ class Recipe(BaseModel):
     """Samples of one update."""
     accumulation: int = Field(default=1, gt=0)
     """Parts into which a process's share of a batch is split to save memory; the update is that of the whole batch."""
+    recompute: bool = False
+    """Whether the encoder's blocks are computed again in the backward pass to save memory (activation checkpointing);
+    a third more time, the same update."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Peak of the schedule, as used (no hidden scaling)."""
     final_learning_rate: float = Field(default=1e-5, ge=0)
