@@ -63,6 +63,14 @@ def test_class_folders_read_as_they_lie(class_folders):
     assert torch.equal(train.read([2], Crop(5)), expected[[2]]), "held images are not cropped"
 
 
+@pytest.mark.parametrize("side", ["train", "val"])
+def test_a_hidden_folder_is_no_class_in_either_split(class_folders, side):
+    (class_folders / side / ".ipynb_checkpoints").mkdir()
+    train, test = (load(DataSpec(name=str(class_folders)), split, SIZE) for split in ("train", "test"))
+    assert test.classes == train.classes == ("digit-2", "digit-5", "digit-7")
+    assert test.labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
 def test_shards_equal_folders(class_folders, shards):
     for split in ("train", "test"):
         folders = load(DataSpec(name=str(class_folders)), split, (12, 10))
