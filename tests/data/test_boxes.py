@@ -129,6 +129,13 @@ def test_files_that_are_no_coco_json_are_refused_in_one_line(tmp_path):
         load_boxes(DataSpec(name=str(tmp_path)), "test")
 
 
+def test_a_size_is_refused_by_files_for_training(tmp_path):
+    spec = DataSpec(name=str(write_coco(tmp_path, [GOOD])), train_size=5)
+    with pytest.raises(InputError, match=r"data\.train_size 5 means nothing for .*mine\.json"):
+        load_boxes(spec, "train")
+    assert len(load_boxes(spec, "test")) == 1, "what was trained on scenes can be tested here"
+
+
 OBJECT = "<object><name>cell</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
 SIDES = "<size><width>40</width><height>30</height></size>"
 
