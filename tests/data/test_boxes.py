@@ -167,6 +167,28 @@ def test_bad_voc_files_are_named(tmp_path, change, message):
         load_boxes(DataSpec(name=str(tmp_path)))
 
 
+@pytest.mark.parametrize("policy", ["fail", "skip"])
+def test_an_empty_voc_list_is_named(tmp_path, policy):
+    for folder in ("Annotations", "ImageSets/Main", "JPEGImages"):
+        (tmp_path / folder).mkdir(parents=True)
+    for side, stems in (("train", "one\n"), ("val", "\n")):
+        (tmp_path / f"ImageSets/Main/{side}.txt").write_text(stems)
+    Image.new("RGB", (40, 30)).save(tmp_path / "JPEGImages/one.jpg")
+    (tmp_path / "Annotations/one.xml").write_text(f"<annotation>{SIDES}{OBJECT}</annotation>")
+    assert len(load_boxes(DataSpec(name=str(tmp_path), bad_images=policy), "train")) == 1
+    with pytest.raises(InputError, match=r"Main/val\.txt names no images; write the name"):
+        load_boxes(DataSpec(name=str(tmp_path), bad_images=policy), "test")
+
+
+def test_a_set_without_images_of_its_kind_is_refused(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    write_coco(tmp_path, [GOOD]).rename(tmp_path / "annotations" / "instances_train.json")
+    text = (tmp_path / "annotations" / "instances_train.json").read_text()
+    (tmp_path / "annotations" / "instances_train.json").write_text(text.replace("one.png", "one.jpg"))
+    with pytest.raises(InputError, match="nuclei-gray: no usable image in the train split"):
+        load_boxes(DataSpec(name="nuclei-gray", root=str(tmp_path)))
+
+
 def test_images_that_are_missing_or_of_another_size_are_named(tmp_path):
     file = write_coco(tmp_path, [GOOD])
     Image.new("RGB", (41, 30)).save(tmp_path / "one.png")

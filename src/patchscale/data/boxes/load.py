@@ -123,7 +123,8 @@ def _limited(
         keys = draw(spec.data_seed, np.asarray([number[kept[position].name] for position in positions]))
         positions = sorted(np.asarray(positions)[np.argsort(keys, kind="stable")[:limit]].tolist())
     if not positions:
-        raise InputError(f"{name}: no usable image in the {split} split; first problem: {problems.reasons[0]}")
+        problem = problems.reasons[0] if problems.reasons else "nothing is listed; complete the annotations"
+        raise InputError(f"{name}: no usable image in the {split} split; first problem: {problem}")
     if problems.reasons:
         log.warning("%s, %s: left out %d of its entries; %s", name, split, len(problems.reasons), problems.reasons[0])
     return FileBoxes(
