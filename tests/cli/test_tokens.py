@@ -94,3 +94,6 @@ def test_mistakes(photo, tmp_path, words, message):
         run(photo, "--size", 32, "--keep", 4, "--out", tmp_path / "t.png", *words)
     with pytest.raises(InputError, match="no image at"):
         run(tmp_path / "none.png")
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(InputError, match=r"text\.png: not an image that Pillow knows; replace or remove it$"):
+        run(tmp_path / "text.png", "--out", tmp_path / "t.png")

@@ -189,6 +189,16 @@ def test_a_set_without_images_of_its_kind_is_refused(tmp_path):
         load_boxes(DataSpec(name="nuclei-gray", root=str(tmp_path)))
 
 
+def test_a_damaged_image_is_named_or_left_out(tmp_path):
+    file = write_coco(tmp_path, [GOOD])
+    image = tmp_path / "one.png"
+    image.write_bytes(image.read_bytes()[:-200])
+    with pytest.raises(InputError, match=r'one\.png: .*; replace or remove it, or set bad_images to "skip"'):
+        load_boxes(DataSpec(name=str(file))).image(0)
+    with pytest.raises(InputError, match=r"no usable image in the train split; first problem: .*one\.png"):
+        load_boxes(DataSpec(name=str(file), bad_images="skip"))
+
+
 def test_images_that_are_missing_or_of_another_size_are_named(tmp_path):
     file = write_coco(tmp_path, [GOOD])
     Image.new("RGB", (41, 30)).save(tmp_path / "one.png")

@@ -25,6 +25,20 @@ def captioned(tmp_path):
     return tmp_path
 
 
+@pytest.mark.parametrize("options", [{"bad_images": "skip"}, {"test_crop": 0.875}])
+def test_what_captions_do_not_honour_is_refused(captioned, options):
+    for name in (str(captioned), "scenes", "glyphs"):
+        with pytest.raises(InputError, match="bad_images and test_crop are not for captions; leave them out"):
+            load_captions(DataSpec(name=name, **options), "train", (8, 8))
+
+
+def test_a_damaged_image_is_named_without_advice_that_cannot_help(captioned):
+    (captioned / "b.png").write_bytes(b"no picture")
+    images = load_captions(DataSpec(name=str(captioned)), "train", (8, 8))
+    with pytest.raises(InputError, match=r"b\.png: not an image that Pillow knows; replace or remove it$"):
+        images.read([0, 1])
+
+
 def test_a_size_is_refused_for_training(captioned):
     spec = DataSpec(name=str(captioned), test_size=1)
     with pytest.raises(InputError, match=r"data\.test_size 1 means nothing for "):

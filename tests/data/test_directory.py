@@ -204,12 +204,15 @@ def test_a_damaged_image_is_named_or_skipped_and_counted(class_folders, damage, 
     photo = encode(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8), ".jpg")
     victim.write_bytes({"truncated": photo[: len(photo) // 2], "text": b"<html>404</html>", "empty": b""}[damage])
     spec = DataSpec(name=str(class_folders), memory_gib=memory)
-    with pytest.raises(InputError, match=f"digit-5/3.jpg: .*{reason}"):
+    with pytest.raises(
+        InputError, match=f'digit-5/3.jpg: .*{reason}.*; replace or remove it, or set bad_images to "skip"'
+    ):
         load(spec, "train", SIZE).read(range(19))
     kept = load(spec.model_copy(update={"bad_images": "skip"}), "train", SIZE)
     assert kept.labels.bincount().tolist() == [6, 6, 6]
     assert len(kept.skipped) == 1
     assert "3.jpg" in kept.skipped[0]
+    assert "bad_images" not in kept.skipped[0], "it is set"
     assert kept.read(range(18)).shape == (18, 3, 8, 8)
 
 

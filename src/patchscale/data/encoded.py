@@ -194,7 +194,8 @@ class DiskImages(ImageSet):
 
         def one(place: int, index: int) -> np.ndarray:
             position = int(self.positions[index])
-            image = open_image(self.encoded.content(position), self.encoded.names[position])
+            skippable = self.spec.bad_images == "fail"
+            image = open_image(self.encoded.content(position), self.encoded.names[position], skippable=skippable)
             if crop is None:
                 return centre_view(image, self.input_size, self.spec.resample, self.spec.test_crop)
             keys = crop.seed, index, crop.first_row + place

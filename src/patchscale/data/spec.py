@@ -33,7 +33,8 @@ class DataSpec(BaseModel):
         colours: colours of `glyphs`, of which every cell has one.
         test_fraction: for a folder of class folders without splits: the share of each class held out for test; for
             papers with a table of pages: the share of each paper's last pages.
-        bad_images: an unreadable image either stops with its name ("fail") or is left out, counted and named ("skip").
+        bad_images: an unreadable image either stops with its name ("fail") or, in classification and detection, is left
+            out, counted and named ("skip").
         resample: filter for every change of size, always with antialiasing.
         test_crop: share of the largest centred H:W rectangle that the test view keeps (the older ImageNet habit is
             0.875).
