@@ -45,6 +45,27 @@ def test_a_picture_and_numbers(photo, tmp_path):
     assert f"picture: {out}" in text
 
 
+def test_a_picture_without_an_ending_is_named_as_it_is_written(photo, tmp_path):
+    words = ("--size", 32, "--patches", 8, "--keep", 6, "--out", tmp_path / "shown")
+    assert f"picture: {tmp_path / 'shown.png'}" in run(photo, *words).stdout
+    assert (tmp_path / "shown.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("photo.png/t.png", r"--out .*t\.png cannot be written \(.*photo\.png: File exists\); choose another"),
+        ("folder", r"--out .*folder is a folder; give a file, as in .*folder/tokens\.png"),
+        ("t.xyz", r"--out .*t\.xyz: no picture can be written as \.xyz; use \.png"),
+    ],
+)
+def test_places_that_no_picture_can_be_written_to(photo, tmp_path, out, message):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match=message):
+        run(photo, "--size", 32, "--patches", 8, "--keep", 6, "--out", tmp_path / out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "photo.png"]
+
+
 def test_tokens_of_a_trained_model(photo, tmp_path):
     spec = ModelSpec(name="deit_atto_patch16", patch_size=8, input_size=(32, 32))
     config = TrialConfig(model=spec, data=DataSpec(), recipe=Recipe(steps=1))
@@ -73,3 +94,6 @@ def test_mistakes(photo, tmp_path, words, message):
         run(photo, "--size", 32, "--keep", 4, "--out", tmp_path / "t.png", *words)
     with pytest.raises(InputError, match="no image at"):
         run(tmp_path / "none.png")
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(InputError, match=r"text\.png: not an image that Pillow knows; replace or remove it$"):
+        run(tmp_path / "text.png", "--out", tmp_path / "t.png")

@@ -129,6 +129,13 @@ def test_files_that_are_no_coco_json_are_refused_in_one_line(tmp_path):
         load_boxes(DataSpec(name=str(tmp_path)), "test")
 
 
+def test_a_size_is_refused_by_files_for_training(tmp_path):
+    spec = DataSpec(name=str(write_coco(tmp_path, [GOOD])), train_size=5)
+    with pytest.raises(InputError, match=r"data\.train_size 5 means nothing for .*mine\.json"):
+        load_boxes(spec, "train")
+    assert len(load_boxes(spec, "test")) == 1, "what was trained on scenes can be tested here"
+
+
 OBJECT = "<object><name>cell</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
 SIDES = "<size><width>40</width><height>30</height></size>"
 
@@ -158,6 +165,38 @@ def test_bad_voc_files_are_named(tmp_path, change, message):
     file.write_text(f"<annotation>{sides}{OBJECT}{second}</annotation>")
     with pytest.raises(InputError, match=message):
         load_boxes(DataSpec(name=str(tmp_path)))
+
+
+@pytest.mark.parametrize("policy", ["fail", "skip"])
+def test_an_empty_voc_list_is_named(tmp_path, policy):
+    for folder in ("Annotations", "ImageSets/Main", "JPEGImages"):
+        (tmp_path / folder).mkdir(parents=True)
+    for side, stems in (("train", "one\n"), ("val", "\n")):
+        (tmp_path / f"ImageSets/Main/{side}.txt").write_text(stems)
+    Image.new("RGB", (40, 30)).save(tmp_path / "JPEGImages/one.jpg")
+    (tmp_path / "Annotations/one.xml").write_text(f"<annotation>{SIDES}{OBJECT}</annotation>")
+    assert len(load_boxes(DataSpec(name=str(tmp_path), bad_images=policy), "train")) == 1
+    with pytest.raises(InputError, match=r"Main/val\.txt names no images; write the name"):
+        load_boxes(DataSpec(name=str(tmp_path), bad_images=policy), "test")
+
+
+def test_a_set_without_images_of_its_kind_is_refused(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    write_coco(tmp_path, [GOOD]).rename(tmp_path / "annotations" / "instances_train.json")
+    text = (tmp_path / "annotations" / "instances_train.json").read_text()
+    (tmp_path / "annotations" / "instances_train.json").write_text(text.replace("one.png", "one.jpg"))
+    with pytest.raises(InputError, match="nuclei-gray: no usable image in the train split"):
+        load_boxes(DataSpec(name="nuclei-gray", root=str(tmp_path)))
+
+
+def test_a_damaged_image_is_named_or_left_out(tmp_path):
+    file = write_coco(tmp_path, [GOOD])
+    image = tmp_path / "one.png"
+    image.write_bytes(image.read_bytes()[:-200])
+    with pytest.raises(InputError, match=r'one\.png: .*; replace or remove it, or set bad_images to "skip"'):
+        load_boxes(DataSpec(name=str(file))).image(0)
+    with pytest.raises(InputError, match=r"no usable image in the train split; first problem: .*one\.png"):
+        load_boxes(DataSpec(name=str(file), bad_images="skip"))
 
 
 def test_images_that_are_missing_or_of_another_size_are_named(tmp_path):

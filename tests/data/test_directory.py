@@ -63,6 +63,14 @@ def test_class_folders_read_as_they_lie(class_folders):
     assert torch.equal(train.read([2], Crop(5)), expected[[2]]), "held images are not cropped"
 
 
+@pytest.mark.parametrize("side", ["train", "val"])
+def test_a_hidden_folder_is_no_class_in_either_split(class_folders, side):
+    (class_folders / side / ".ipynb_checkpoints").mkdir()
+    train, test = (load(DataSpec(name=str(class_folders)), split, SIZE) for split in ("train", "test"))
+    assert test.classes == train.classes == ("digit-2", "digit-5", "digit-7")
+    assert test.labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
 def test_shards_equal_folders(class_folders, shards):
     for split in ("train", "test"):
         folders = load(DataSpec(name=str(class_folders)), split, (12, 10))
@@ -196,12 +204,15 @@ def test_a_damaged_image_is_named_or_skipped_and_counted(class_folders, damage, 
     photo = encode(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8), ".jpg")
     victim.write_bytes({"truncated": photo[: len(photo) // 2], "text": b"<html>404</html>", "empty": b""}[damage])
     spec = DataSpec(name=str(class_folders), memory_gib=memory)
-    with pytest.raises(InputError, match=f"digit-5/3.jpg: .*{reason}"):
+    with pytest.raises(
+        InputError, match=f'digit-5/3.jpg: .*{reason}.*; replace or remove it, or set bad_images to "skip"'
+    ):
         load(spec, "train", SIZE).read(range(19))
     kept = load(spec.model_copy(update={"bad_images": "skip"}), "train", SIZE)
     assert kept.labels.bincount().tolist() == [6, 6, 6]
     assert len(kept.skipped) == 1
     assert "3.jpg" in kept.skipped[0]
+    assert "bad_images" not in kept.skipped[0], "it is set"
     assert kept.read(range(18)).shape == (18, 3, 8, 8)
 
 

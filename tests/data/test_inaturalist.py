@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -38,6 +39,19 @@ def test_labels_and_files_follow_the_json(inat):
     assert images.labels.tolist() == [2] * 6 + [1] * 6 + [0] * 6
     folders = load(DataSpec(name=str(inat)), "train", (8, 8))
     assert (images.read([0]) == folders.read([17])).all()
+
+
+def test_changed_labels_are_not_taken_from_the_cache(inat):
+    expected = Expectation("inaturalist-19", {"train": 18, "test": 6}, 3)
+    before = inaturalist.load_inaturalist(inat, DataSpec(), "train", (8, 8), expected)
+    table = inat / "train2019.json"
+    content = json.loads(table.read_text())
+    for note in content["annotations"]:
+        note["category_id"] = 2 - note["category_id"]
+    table.write_text(json.dumps(content))
+    os.utime(table, ns=(1, 1))
+    after = inaturalist.load_inaturalist(inat, DataSpec(), "train", (8, 8), expected)
+    assert after.labels.tolist() == [2 - label for label in before.labels.tolist()]
 
 
 def test_counts_and_files_are_checked(inat):

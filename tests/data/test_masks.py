@@ -52,6 +52,23 @@ def test_every_layout_gives_the_same_masks(layout, tmp_path) -> None:
     assert train.classes == tuple(f"class {value}" for value in range(len(train.classes)))
 
 
+def test_a_damaged_image_is_named_without_advice_that_cannot_help(tmp_path) -> None:
+    write_set(tmp_path)
+    image = tmp_path / "train" / "s1.jpg"
+    load_masks(DataSpec(name=str(tmp_path)), "train", (20, 28))
+    image.write_bytes(image.read_bytes()[:-200])
+    with pytest.raises(InputError, match=r"s1\.jpg: .*truncated.*; replace or remove it$"):
+        load_masks(DataSpec(name=str(tmp_path)), "train", (20, 28))
+
+
+def test_a_size_is_refused_by_a_folder_for_training(tmp_path) -> None:
+    write_set(tmp_path)
+    spec = DataSpec(name=str(tmp_path), train_size=3)
+    with pytest.raises(InputError, match=r"data\.train_size 3 means nothing for "):
+        load_masks(spec, "train", (20, 28))
+    assert len(load_masks(spec, "test", (20, 28))) == 2, "what was trained on scenes can be tested here"
+
+
 def test_a_folder_without_splits_holds_out_a_share(tmp_path) -> None:
     write_set(tmp_path, "images first", counts=(("", 10),))
     with pytest.raises(InputError, match=r"has no train split; set data.test_fraction"):

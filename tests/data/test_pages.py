@@ -180,6 +180,15 @@ class TestLabelledPages:
         assert self.values(self.images(papers, "train", (30, 20), pages_per_image=1))[0] == [20]
         assert self.values(self.images(papers, "train"))[0] == [20, 40]
 
+    def test_what_is_left_out_belongs_to_the_number_of_pages(self, papers):
+        (papers / "second_1.png").write_bytes(b"no picture")
+        options = {"bad_images": "skip", "memory_gib": 0.0}
+        one = self.images(papers, "train", (30, 20), pages_per_image=1, **options)
+        assert self.values(one) == [[20], [40], [60], [140], [160]]
+        two = self.images(papers, "train", **options)
+        assert self.values(two) == [[20, 40], [40, 60], [140, 160]]
+        assert two.labels.tolist() == [0, 0, 1]
+
     def test_the_paper_is_learned_and_known_by_other_pages(self, papers):
         data = DataSpec(name=str(papers), pages_per_image=2, test_fraction=0.4)
         spec = ModelSpec(name="deit_atto_patch16", patch_size=10, input_size=(60, 20))

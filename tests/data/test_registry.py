@@ -91,6 +91,18 @@ def test_a_wrong_field_is_an_error(field):
         DataSpec.model_validate(field)
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("name", ["digits", "fashion-mnist", "folder", "hf:owner/pictures"])
+def test_a_size_is_refused_by_sets_that_have_their_own(name, split, class_folders):
+    spec = DataSpec(name=str(class_folders) if name == "folder" else name)
+    with pytest.raises(
+        InputError, match=r"data\.train_size 100 means nothing for .*; .* use data\.limit_train for fewer"
+    ):
+        load(spec.model_copy(update={"train_size": 100}), split)
+    with pytest.raises(InputError, match=r"data\.test_size 7 means nothing for .*; .* use data\.limit_test for fewer"):
+        load(spec.model_copy(update={"test_size": 7}), split)
+
+
 @pytest.mark.parametrize(
     ("split", "size", "message"), [("val", (8, 8), "unknown split 'val'"), ("test", (0, 8), "0x8")]
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -31,6 +33,22 @@ def test_a_step_is_a_pure_function_of_seed_and_step():
     for step in (29, 3, 17, 0):
         assert torch.equal(EpochSampler(37, 5, 8).batch(step), batches[step])
         assert torch.equal(forward.batch(step), batches[step])
+
+
+@pytest.mark.parametrize("make", [lambda: EpochSampler(3, 5, 4), lambda: RepeatSampler(9_000, 5, 4, 1_600, 0.5, 1_000)])
+def test_two_threads_far_apart_get_the_batches_of_one(make):
+    alone, shared, steps = make(), make(), range(1_600)
+    expected = [alone.batch(step).tolist() for step in steps]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            halves = list(
+                threads.map(lambda half: [shared.batch(step).tolist() for step in half], (steps[:800], steps[800:]))
+            )
+    finally:
+        sys.setswitchinterval(interval)
+    assert [batch for half in halves for batch in half] == expected
 
 
 def test_epochs_and_seeds_are_shuffled_differently():

@@ -34,6 +34,7 @@ def tokens(
     from patchscale.errors import InputError
     from patchscale.tokens import picture
 
+    out = _picture_file(out)
     methods = [name.strip() for name in method.split(",") if name.strip()]
     if weights is None:
         lines, rows = _of_pixels(
@@ -43,14 +44,33 @@ def tokens(
         lines, rows = _of_model(image, weights, layer, keep, methods, tolerance)
     if not lines:
         raise InputError(f"--method {method!r} names no method; use qr, tome, pool, kmeans or random")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    for row, residual in zip(rows, picture.draw(lines, out), strict=True):
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        missing = picture.draw(lines, out)
+    except OSError as error:
+        reason = f"{error.filename or out.parent}: {error.strerror}"
+        raise InputError(f"--out {out} cannot be written ({reason}); choose another") from error
+    for row, residual in zip(rows, missing, strict=True):
         row["missing"] = residual
     if as_json:
         print(json.dumps(rows, indent=2))
         return
     _print(rows)
     print(f"picture: {out}")
+
+
+def _picture_file(out: Path) -> Path:
+    """The file that the picture is written to: without an ending it is a PNG."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    from patchscale.errors import InputError
+
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder; give a file, as in {out / 'tokens.png'}")
+    out = out if out.suffix else out.with_suffix(".png")
+    if out.suffix[1:].lower() not in FigureCanvasBase.filetypes:
+        raise InputError(f"--out {out}: no picture can be written as {out.suffix}; use .png")
+    return out
 
 
 def _of_pixels(

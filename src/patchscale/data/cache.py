@@ -119,7 +119,7 @@ def decode_to_memory_map(
                 if stop.is_set():
                     return
                 try:
-                    pixels[index] = view(open_image(content, source.names[index]))
+                    pixels[index] = view(open_image(content, source.names[index], skippable=policy == "fail"))
                 except InputError as error:
                     if policy == "fail":
                         raise

@@ -46,12 +46,13 @@ def image_files(paths: list[Path]) -> list[Path]:
     return files
 
 
-def open_image(content: bytes, name: str) -> Image.Image:
+def open_image(content: bytes, name: str, *, skippable: bool = False) -> Image.Image:
     """Decodes an image to mode RGB.
 
     Args:
         content: the encoded file.
         name: what to call it in an error.
+        skippable: whether the error may advise to set `bad_images`, which not every reader honours.
 
     Raises:
         InputError: it is not an image, or it is truncated or damaged.
@@ -62,9 +63,9 @@ def open_image(content: bytes, name: str) -> Image.Image:
         return _to_rgb(image)
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
         reason = "not an image that Pillow knows" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        skip = ', or set bad_images to "skip" to leave such files out and count them' if skippable else ""
         raise InputError(
-            f"cannot read the image {name}: {reason or type(error).__name__}; replace or remove it, "
-            'or set bad_images to "skip" to leave such files out and count them'
+            f"cannot read the image {name}: {reason or type(error).__name__}; replace or remove it{skip}"
         ) from error
 
 

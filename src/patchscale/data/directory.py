@@ -14,7 +14,7 @@ from patchscale.data.encoded import Encoded, read_encoded
 from patchscale.data.expectation import Expectation
 from patchscale.data.image_set import ImageSet
 from patchscale.data.pages import is_page_set, load_pages
-from patchscale.data.sources import FolderSource, Source, TarSource
+from patchscale.data.sources import FolderSource, Source, TarSource, class_folders
 from patchscale.data.spec import DataSpec, Split
 from patchscale.errors import InputError
 
@@ -75,7 +75,7 @@ def _class_folders(folder: Path, spec: DataSpec, split: Split, classes: tuple[st
     if sides["train"]:
         _need(sides[split], folder, split, f"a folder {' or '.join(SPLIT_FOLDERS[split])}/")
         if classes is None and split == "test":
-            classes = tuple(sorted(entry.name for entry in sides["train"][0].iterdir() if entry.is_dir()))
+            classes = class_folders(sides["train"][0])
         return FolderSource.scan(sides[split][0], classes)
     try:
         everything = FolderSource.scan(folder, classes)

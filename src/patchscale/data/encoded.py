@@ -37,7 +37,7 @@ class Encoded:
         std: per-channel standard deviation.
         order: the label order where something besides `files` decides it.
         check: raises `InputError` unless the numbers of images and classes are the expected ones.
-        facts: what else decides the pixels.
+        facts: what else decides which images there are.
         class_names: from a class folder's name to the name shown (words for wnids); missing ones stay.
     """
 
@@ -63,10 +63,7 @@ def read_encoded(found: Encoded, spec: DataSpec, input_size: tuple[int, int]) ->
     if found.count is not None and found.count * per_image > room:
         return _from_disk(found, opened.source, spec, input_size)
     facts = {"size": input_size, "resample": spec.resample, "crop": spec.test_crop, "bad": spec.bad_images}
-    facts |= found.facts
-    key = cache.key_of(
-        found.files, kind="pixels", split=found.split, order=found.order, fraction=spec.test_fraction, **facts
-    )
+    key = _key(found, spec, kind="pixels", **facts)
     held = (cache.cache_folder() / "pixels" / key / "about.json").is_file()
     if not held:
         found.check(len(opened.source), len(opened.source.classes))
@@ -90,6 +87,13 @@ def limit_positions(labels: np.ndarray, limit: int | None, seed: int) -> np.ndar
     starts = np.searchsorted(labels[order], labels[order], side="left")
     rank[order] = np.arange(len(labels)) - starts
     return np.sort(np.lexsort((draw(seed, labels), rank))[:limit])
+
+
+def _key(found: Encoded, spec: DataSpec, **facts: Any) -> str:
+    """The cache key of what `facts` make of a split; covers which images it has, in which order."""
+    return cache.key_of(
+        found.files, split=found.split, order=found.order, fraction=spec.test_fraction, **found.facts, **facts
+    )
 
 
 class _Opened:
@@ -142,8 +146,7 @@ def _from_disk(found: Encoded, source: Source, spec: DataSpec, size: tuple[int, 
     found.check(len(source), len(source.classes))
     good, skipped = np.arange(len(source)), []
     if spec.bad_images == "skip":
-        key = cache.key_of(found.files, kind="readable", split=found.split, fraction=spec.test_fraction)
-        _, facts = cache.entry(key, lambda _: _find_unreadable(source))
+        _, facts = cache.entry(_key(found, spec, kind="readable"), lambda _: _find_unreadable(source))
         good, skipped = np.setdiff1d(good, np.asarray(facts["positions"], dtype=np.int64)), facts["reasons"]
     positions = good[limit_positions(source.labels[good], spec.limit(found.split), spec.data_seed)]
     about = _about(found, source.classes, source.labels[positions], skipped, _note(spec, size, found.split == "train"))
@@ -191,7 +194,8 @@ class DiskImages(ImageSet):
 
         def one(place: int, index: int) -> np.ndarray:
             position = int(self.positions[index])
-            image = open_image(self.encoded.content(position), self.encoded.names[position])
+            skippable = self.spec.bad_images == "fail"
+            image = open_image(self.encoded.content(position), self.encoded.names[position], skippable=skippable)
             if crop is None:
                 return centre_view(image, self.input_size, self.spec.resample, self.spec.test_crop)
             keys = crop.seed, index, crop.first_row + place

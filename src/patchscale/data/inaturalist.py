@@ -23,9 +23,11 @@ def load_inaturalist(
     Raises:
         InputError: a json file or images are missing, or the counts are not the published ones.
     """
-    source = read_annotations(folder, f"20{expected.name[-2:]}", split)
+    year = f"20{expected.name[-2:]}"
+    source = read_annotations(folder, year, split)
     expected.check(split, len(source), len(source.classes), folder)
-    found = Encoded(expected.name, split, source.names, lambda: source, source=str(folder), count=len(source))
+    files = [_table(folder, year, split), *source.names]
+    found = Encoded(expected.name, split, files, lambda: source, source=str(folder), count=len(source))
     return read_encoded(found, spec, input_size)
 
 
@@ -35,7 +37,7 @@ def read_annotations(folder: Path, year: str, split: Split) -> FolderSource:
     Raises:
         InputError: the json file is missing or damaged, or the first image it names is missing.
     """
-    table = folder / f"{'train' if split == 'train' else 'val'}{year}.json"
+    table = _table(folder, year, split)
     if not table.is_file():
         raise InputError(f"{table} does not exist; unpack the annotations of iNaturalist {year} there")
     try:
@@ -54,3 +56,8 @@ def read_annotations(folder: Path, year: str, split: Split) -> FolderSource:
             f"{table} names {paths[0] if paths else 'no images'}, which does not exist; unpack the images there"
         )
     return FolderSource(paths, labels, classes)
+
+
+def _table(folder: Path, year: str, split: Split) -> Path:
+    """The json file of a split."""
+    return folder / f"{'train' if split == 'train' else 'val'}{year}.json"

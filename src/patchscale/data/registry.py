@@ -15,7 +15,7 @@ from patchscale.data.directory import load_directory
 from patchscale.data.expectation import Expectation
 from patchscale.data.image_set import ImageSet
 from patchscale.data.scenes.classification import load_scenes
-from patchscale.data.spec import SPLITS, DataSpec, Split
+from patchscale.data.spec import SIZED, SPLITS, DataSpec, Split
 from patchscale.errors import InputError
 
 log = logging.getLogger("patchscale.data")
@@ -40,20 +40,24 @@ def load(spec: DataSpec, split: Split = "train", input_size: tuple[int, int] = (
         an `ImageSet`; sets that fit `spec.memory_gib` are decoded once and kept in the cache folder.
 
     Raises:
-        InputError: unknown name, missing files (naming what was looked for and where), incomplete or damaged files.
+        InputError: unknown name, missing files (naming what was looked for and where), incomplete or damaged files, a
+            size asked of a set that has its own.
     """
     if split not in SPLITS:
         raise InputError(f"unknown split {split!r}; use one of {', '.join(SPLITS)}")
     if min(input_size) < 1:
         raise InputError(f"input_size {input_size[0]}x{input_size[1]} is not an image size; both must be at least 1")
-    if spec.name.startswith("hf:"):
+    on_hub = spec.name.startswith("hf:")
+    known = None if on_hub or _is_path(spec.name) else describe(spec.name)
+    if known is None or known.name not in SIZED:
+        spec.refuse_sizes()
+    if on_hub:
         return hub.load_hub(spec, split, input_size)
-    if _is_path(spec.name):
+    if known is None:
         folder = Path(spec.name).expanduser()
         if not folder.is_dir():
             raise InputError(f"the data directory {spec.name} does not exist (looked for {folder.absolute()})")
         return load_directory(folder, spec, split, input_size)
-    known = describe(spec.name)
     if known.kind == "generated":
         return _GENERATED[known.name](spec, split, input_size)
     folder = find_folder(known, spec.root)

@@ -62,11 +62,13 @@ class EpochSampler:
         return torch.cat(parts)
 
     def _order(self, epoch: int) -> Tensor:
-        if epoch not in self._orders:
+        orders = self._orders  # read once: another thread may replace it
+        order = orders.get(epoch)
+        if order is None:
             generator = torch.Generator().manual_seed(int(draw(self.seed, epoch)[0]) >> 1)
             order = torch.randperm(self.n, generator=generator)
-            self._orders = {key: value for key, value in self._orders.items() if key == epoch - 1} | {epoch: order}
-        return self._orders[epoch]
+            self._orders = {key: value for key, value in orders.items() if key == epoch - 1} | {epoch: order}
+        return order
 
 
 class RepeatSampler:

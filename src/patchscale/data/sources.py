@@ -74,7 +74,7 @@ class FolderSource(Source):
         Raises:
             InputError: no class folders, no images, or a folder that is none of `classes`.
         """
-        found = tuple(sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."))
+        found = class_folders(root)
         if not found:
             raise InputError(f"{root} holds no class folders; expected {root}/<class>/<image>")
         classes = check_classes(found, classes, str(root))
@@ -166,6 +166,11 @@ class TarSource(Source):
                 _, offset, size = self._where[index]
                 file.seek(offset)
                 yield index, file.read(size)
+
+
+def class_folders(root: Path) -> tuple[str, ...]:
+    """Names of the class folders in `root`, sorted: every folder that is not hidden."""
+    return tuple(sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."))
 
 
 def check_classes(found: tuple[str, ...], classes: tuple[str, ...] | None, where: str) -> tuple[str, ...]:

@@ -6,8 +6,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from patchscale.errors import InputError
+
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, Split] = ("train", "test")
+SIZED = ("digits_in_clutter", "scenes", "glyphs")
+"""Sets that are generated, with as many images as are asked for."""
 
 
 class DataSpec(BaseModel):
@@ -20,7 +24,8 @@ class DataSpec(BaseModel):
             limit contains every smaller one.
         limit_test: the same for test images.
         data_seed: decides the content of generated sets and which images a limit keeps.
-        train_size: training images of a generated set (`digits_in_clutter`, `scenes`, `glyphs`); None: its own size.
+        train_size: training images of a generated set (`SIZED`); None: its own number. Other sets refuse it, except
+            `camvid` and `ade20k`, which presets put in the place of `scenes`.
         test_size: the same for test images.
         digit_size: side of the digit in `digits_in_clutter`, pixels; None: half the shorter side of the canvas.
         clutter: pieces of other digits per digit-sized area in `digits_in_clutter`.
@@ -28,7 +33,8 @@ class DataSpec(BaseModel):
         colours: colours of `glyphs`, of which every cell has one.
         test_fraction: for a folder of class folders without splits: the share of each class held out for test; for
             papers with a table of pages: the share of each paper's last pages.
-        bad_images: an unreadable image either stops with its name ("fail") or is left out, counted and named ("skip").
+        bad_images: an unreadable image either stops with its name ("fail") or, in classification and detection, is left
+            out, counted and named ("skip").
         resample: filter for every change of size, always with antialiasing.
         test_crop: share of the largest centred H:W rectangle that the test view keeps (the older ImageNet habit is
             0.875).
@@ -79,6 +85,19 @@ class DataSpec(BaseModel):
     def limit(self, split: Split) -> int | None:
         """The most images of `split` to keep."""
         return self.limit_train if split == "train" else self.limit_test
+
+    def refuse_sizes(self) -> None:
+        """For a set that has the images it has.
+
+        Raises:
+            InputError: a size is asked for.
+        """
+        for split, size in (("train", self.train_size), ("test", self.test_size)):
+            if size is not None:
+                raise InputError(
+                    f"data.{split}_size {size} means nothing for {self.name}, which is not generated to size as "
+                    f"{', '.join(SIZED)} are; leave it out, or use data.limit_{split} for fewer images"
+                )
 
     def generated_size(self, split: Split, default: int) -> int:
         """How many images of `split` a generated set makes."""

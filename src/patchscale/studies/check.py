@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import torch
 
-from patchscale.data import known_sets
+from patchscale.data import DataSpec, known_sets
 from patchscale.data.boxes import BOX_SETS
 from patchscale.data.captions import CAPTION_SETS
 from patchscale.data.masks import MASK_SETS
+from patchscale.data.spec import SIZED
 from patchscale.errors import InputError
 from patchscale.studies.schema import Study, Trial
 from patchscale.tasks import build_network
@@ -69,22 +70,31 @@ def about_data(trial: Trial) -> AboutData:
     """Classes and training images of a trial's data, without decoding an image.
 
     Raises:
-        InputError: a directory that cannot be read.
+        InputError: a directory that cannot be read, or a size asked of a set that has its own.
     """
     data = trial.config.data
-    if data.name.startswith("hf:"):
-        return AboutData(None, None)
     sets = {"captioning": CAPTION_SETS, "segmentation": MASK_SETS, "detection": BOX_SETS}
     known = sets.get(trial.config.task, {one.name: one for one in known_sets()})
-    if data.name in known:
-        size = data.train_size or known[data.name].train
-        return AboutData(known[data.name].classes, min(size, data.limit_train or size))
+    one = known.get(data.name)
+    if one is not None and one.name in SIZED:
+        return AboutData(one.classes, data.generated_size("train", one.train))
+    if data.name not in MASK_SETS:
+        data.refuse_sizes()
+    if data.name.startswith("hf:"):
+        return AboutData(None, None)
+    if one is not None:
+        return AboutData(one.classes, min(one.train, data.limit_train or one.train))
     listed = data.model_copy(update={"memory_gib": 0.0})
     task = make_task(trial.config.model_copy(update={"data": listed}))
     return AboutData(len(task.classes), task.train_size)
 
 
+def images_of(data: DataSpec) -> DataSpec:
+    """Equal for data of the same images, in whatever order they are seen."""
+    return data.model_copy(update={"repeat_fraction": 0.0, "repeats": 1})
+
+
 def _kind_of_data(config: TrialConfig) -> str:
     """Equal for trials that read the same images."""
-    images = config.data.model_dump(mode="json", exclude={"repeat_fraction", "repeats"})
+    images = images_of(config.data).model_dump(mode="json")
     return json.dumps([config.task, config.task_options, images, config.model.input_size])

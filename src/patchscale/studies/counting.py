@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from patchscale.cost import Cost, Device, activation_memory, device_of, model_flops_hours
+from patchscale.data import DataSpec
 from patchscale.files import write_json
-from patchscale.studies.check import AboutData, about_data
+from patchscale.studies.check import AboutData, about_data, images_of
 from patchscale.studies.provenance import commit
 from patchscale.studies.run_directory import RunDirectory
 from patchscale.studies.schema import Study, Trial
@@ -59,20 +60,24 @@ def counted_row(trial: Trial, device: Device) -> dict[str, Any]:
 
 
 def planned(study: Study, device: str = "a100") -> tuple[list[dict[str, Any]], AboutData]:
-    """A dry run: one row a trial, and what is known of the data.
+    """A dry run: one row a trial, and what is known of the first trial's data.
 
     Returns:
         Rows with trial, axes, tokens, params, length, flops_per_image, memory_bytes_per_image, train_flops and
         device_hours (hours times devices, predicted for `device`; both None where the number of samples is unknown).
 
     Raises:
-        InputError: the data repeat in a way that they are too few for.
+        InputError: data that `about_data` refuses, or that repeat in a way that they are too few for.
     """
     trials = study.trials()
-    data, where = about_data(trials[0]), device_of(device)
-    rows = []
+    where, rows = device_of(device), []
+    known: dict[DataSpec, AboutData] = {}
     for trial in trials:
         config, recipe = trial.config, trial.config.recipe
+        images = images_of(config.data)
+        if images not in known:
+            known[images] = about_data(trial)
+        data = known[images]
         if data.train is not None:
             check_repetition(config, data.train)
         cost = cost_of_trial(config, data.classes or UNKNOWN_CLASSES)
@@ -85,7 +90,7 @@ def planned(study: Study, device: str = "a100") -> tuple[list[dict[str, Any]], A
             "train_flops": flops,
             "device_hours": flops and model_flops_hours(cost, where, flops / cost.flops_train),
         }
-    return rows, data
+    return rows, next(iter(known.values()))
 
 
 def _train_flops(config: TrialConfig, cost: Cost, data: AboutData) -> int | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import zip_longest
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from patchscale import data as datasets
 from patchscale import models
 from patchscale.data import Crop, DataSpec, Draws, normalise, whole_pairs
+from patchscale.errors import InputError
 from patchscale.models.reduction import keeping
 from patchscale.tasks.task import Autocast, Batch, ModelSpec, Regularisation
 from patchscale.tokens.reducers import auxiliary_loss
@@ -53,6 +55,7 @@ class Classification:
         self.train_set = datasets.load(data, split="train", input_size=model.input_size)
         self.test_set = datasets.load(data, split="test", input_size=model.input_size)
         self.classes = self.train_set.classes
+        _check_classes(data.name, self.classes, self.test_set.classes)
         self.train_size, self.test_size = len(self.train_set), len(self.test_set)
         self.decodes = not self.train_set.in_memory
         self.most_tokens = model.tokens
@@ -139,6 +142,16 @@ class Classification:
     def _evaluation_batch(self) -> int:
         """Fewer images at a time when each has many tokens; without gradients, that needs less memory than training."""
         return max(8, min(EVALUATION_BATCH, 65_536 // self.most_tokens))
+
+
+def _check_classes(name: str, train: Sequence[str], test: Sequence[str]) -> None:
+    """Raises InputError for a label that is another class in the test images; of numbered ones the last may lack."""
+    for label, (ours, theirs) in enumerate(zip_longest(train, test)):
+        if theirs not in (ours, None):
+            raise InputError(
+                f"{name}: label {label} is the class {theirs!r} in the test images and "
+                f"{'no class' if ours is None else repr(ours)} in the training images; give both the same classes"
+            )
 
 
 def _scores(parts: Sequence[Measured]) -> dict[str, float]:

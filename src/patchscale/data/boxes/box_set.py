@@ -129,7 +129,7 @@ class FileBoxes(BoxSet):
     def image(self, index: int) -> Image.Image:
         record, file = self.records[index], self.files[index]
         try:
-            image = open_image(file.read_bytes(), str(file))
+            image = open_image(file.read_bytes(), str(file), skippable=True)
         except OSError as error:
             raise InputError(f"cannot read {file}: {error.strerror}") from error
         if image.size != (record.width, record.height):

@@ -67,7 +67,8 @@ def load_boxes(spec: DataSpec, split: Split = "train", input_size: tuple[int, in
         input_size: (H, W) at which generated scenes are drawn; files keep their own sizes.
 
     Raises:
-        InputError: unknown name, missing files, or (policy "fail") an annotation or image that cannot be used.
+        InputError: unknown name, missing files, a size asked of a set that has its own, or (policy "fail") an
+            annotation or image that cannot be used.
     """
     if split not in SPLITS:
         raise InputError(f"unknown split {split!r}; use one of {', '.join(SPLITS)}")
@@ -78,6 +79,8 @@ def load_boxes(spec: DataSpec, split: Split = "train", input_size: tuple[int, in
         raise InputError(
             f"no annotated set {spec.name!r}: use one of {', '.join(BOX_SETS)}, a directory, or a COCO json file"
         )
+    if split == "train":  # weights are also tested on other sets, with the sizes of their own
+        spec.refuse_sizes()
     folder = find_folder(known, spec.root) if known else Path(spec.name).expanduser()
     problems = Problems(spec.bad_images)
     if folder.is_file():
@@ -120,7 +123,8 @@ def _limited(
         keys = draw(spec.data_seed, np.asarray([number[kept[position].name] for position in positions]))
         positions = sorted(np.asarray(positions)[np.argsort(keys, kind="stable")[:limit]].tolist())
     if not positions:
-        raise InputError(f"{name}: no usable image in the {split} split; first problem: {problems.reasons[0]}")
+        problem = problems.reasons[0] if problems.reasons else "nothing is listed; complete the annotations"
+        raise InputError(f"{name}: no usable image in the {split} split; first problem: {problem}")
     if problems.reasons:
         log.warning("%s, %s: left out %d of its entries; %s", name, split, len(problems.reasons), problems.reasons[0])
     return FileBoxes(

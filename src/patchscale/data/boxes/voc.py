@@ -26,7 +26,8 @@ def read_voc(folder: Path, split: Split, problems: Problems) -> Annotations:
     """Reads and checks a split; classes are the names found in all splits, sorted.
 
     Raises:
-        InputError: no list of the split, an unreadable XML file; under the policy "fail", one box that cannot be used.
+        InputError: no list of the split or an empty one, an unreadable XML file; under the policy "fail", one box that
+            cannot be used.
     """
     main = folder / "ImageSets" / "Main"
     wanted = next((main / f"{name}.txt" for name in LISTS[split] if (main / f"{name}.txt").is_file()), None)
@@ -36,8 +37,11 @@ def read_voc(folder: Path, split: Split, problems: Problems) -> Annotations:
     classes = sorted({name for tree in trees.values() for item in tree.iter("object") if (name := _text(item, "name"))})
     if not classes:
         raise InputError(f"{folder}/Annotations names no objects")
+    listed = _stems(main, wanted.name)
+    if not listed:
+        raise InputError(f"{wanted} names no images; write the name of an annotation a line, without .xml")
     records = []
-    for image_id, stem in enumerate(_stems(main, wanted.name), start=1):
+    for image_id, stem in enumerate(listed, start=1):
         tree, file = trees[stem], folder / "Annotations" / f"{stem}.xml"
         height, width = (_text(tree, f"size/{side}") for side in ("height", "width"))
         if not (height.isdecimal() and width.isdecimal()):

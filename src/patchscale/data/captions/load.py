@@ -60,15 +60,19 @@ def load_captions(spec: DataSpec, split: Split = "train", input_size: tuple[int,
         input_size: (H, W).
 
     Raises:
-        InputError: unknown name, missing or malformed files.
+        InputError: unknown name, missing or malformed files, or something asked for that captions do not have.
     """
     if split not in SPLITS:
         raise InputError(f"unknown split {split!r}; use one of {', '.join(SPLITS)}")
+    if spec.bad_images != "fail" or spec.test_crop != 1.0:
+        raise InputError("bad_images and test_crop are not for captions; leave them out, every image is read")
     known = CAPTION_SETS.get(spec.name)
     if known is not None and known.kind == "generated":
         return _drawn(spec.model_dump_json(), split, spec.generated_size(split, getattr(known, split)), input_size)
     if known is None and not Path(spec.name).expanduser().is_dir():
         raise InputError(f"no captioned set {spec.name!r}: use one of {', '.join(CAPTION_SETS)}, or a directory")
+    if split == "train":  # weights are also tested on other sets, with the sizes of their own
+        spec.refuse_sizes()
     folder = find_folder(known, spec.root) if known else Path(spec.name).expanduser()
     found = _read_jsonl(folder, split) if any(folder.glob("*.jsonl")) else _read_coco(folder, split)
     found = _limited(found, spec, split)

@@ -155,6 +155,8 @@ def load_masks(spec: DataSpec, split: Split, canvas: tuple[int, int]) -> MaskSet
     known = _FILES.get(spec.name)
     if known is None and not Path(spec.name).expanduser().is_dir():
         raise InputError(f"no images with masks by the name {spec.name!r}; use {', '.join(MASK_SETS)} or a directory")
+    if split == "train" and known is None:  # weights are also tested on other sets, with the sizes of their own
+        spec.refuse_sizes()
     folder = Path(spec.name).expanduser() if known is None else find_folder(known.known, spec.root)
     names: dict[Split, tuple[str, ...] | None] = {"train": None, "test": None} if known is None else {**known.splits}
     pairs = find_pairs(folder, spec, split, names[split])
