@@ -81,7 +81,9 @@ def test_what_lies_outside_the_law_says_so(eight_h100):
 def test_memory_of_a_line_is_the_memory_model_s(eight_h100):
     line = next(line for line in eight_h100.configurations if line.start == "scratch")
     cost = estimate(line.model, input_size=line.input_size, patch_size=line.patch_size)
-    last = training_memory(cost, batch_size=line.batch_per_device, recompute=line.recompute).peak
+    last = training_memory(
+        cost, batch_size=line.batch_per_device, recompute=line.recompute, accumulation=line.accumulation, gpus=8
+    ).peak
     assert line.memory_bytes >= last
 
 
