@@ -148,6 +148,39 @@ def test_target_picks_the_cheapest_that_reaches_it():
     assert "likelier than not" in plan("h100", budget_hours=5, target=0.9, **IMAGENET).text
 
 
+def test_a_larger_budget_never_makes_a_target_dearer():
+    costs = []
+    for hours in (2.5, 3, 3.6, 5, 24, 2000):
+        best = plan("a100", gpus=8, budget_hours=hours, target=0.8, **IMAGENET).configurations[0]
+        costs.append(best.device_hours if best.target_probability >= 0.5 else np.inf)
+    assert costs == sorted(costs, reverse=True)
+    assert costs[-1] < 8 * 2.9
+
+
+@pytest.mark.parametrize(("start", "target"), [("scratch", 0.8), ("coarser", 0.8), ("scratch", 0.84), ("scratch", 0.5)])
+def test_a_schedule_ends_where_the_target_is_reached(start, target):
+    outlook = Outlook(PublishedLaw(), LABORATORY)
+    cost = estimate("adventurer_small_patch16", input_size=224, patch_size=8)
+
+    def chance(share):
+        return outlook.predict(Question(cost, share, start)).chance_below(1 - target)
+
+    least = outlook.share_reaching(1 - target, cost, start)
+    if chance(1.0) < 0.5:
+        assert least == 1
+        return
+    assert 0.5 <= chance(least) < 0.5 + 1e-6
+    after = [chance(share) for share in np.geomspace(least, 1.0, 20)]
+    assert after == sorted(after)
+    assert all(chance(share) < 0.5 for share in np.geomspace(least / 1000, least * 0.999, 20))
+
+
+def test_a_target_out_of_reach_leaves_the_whole_schedule():
+    best = plan("h100", gpus=8, budget_hours=1e6, target=0.999, **IMAGENET).configurations[0]
+    assert best.share == 1
+    assert best.target_probability < 0.5
+
+
 def test_other_data_carries_only_the_order():
     own, home = plan("h100", budget_hours=20, data_size=60_000), plan("h100", budget_hours=20, **IMAGENET)
     assert "not of your 60,000" in own.notes[0]
