@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 
@@ -249,6 +250,60 @@ def test_own_table_is_read_through_its_own_law(tmp_path):
     assert by_error.quantity == "top1_error"
 
 
+def test_losses_that_lie_on_a_curve_are_not_believed_to_be_without_noise():
+    table = own_table(seeds=1, patches=(16, 8, 4)).assign(test_loss=2.0)
+    own = plan("cpu", budget_hours=5, data_size=50_000, table=table, target=2.001)
+    for line in own.configurations:
+        assert line.predicted == pytest.approx(2.0, rel=1e-3)
+        assert line.low < 2.0 < line.high
+        assert 0 < line.target_probability < 1
+
+
+def test_one_input_size_is_one_law_however_it_is_written():
+    table = own_table().astype({"input_size": object})
+    table.loc[table["random_seed"] == 0, "input_size"] = "32x32"
+    own, usual = (plan("cpu", budget_hours=5, data_size=50_000, table=one) for one in (table, own_table()))
+    assert own.text == usual.text
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("patch_size", math.nan, "column 'patch_size', row 1: nan is not a finite number"),
+        ("patch_size", 0, "column 'patch_size', row 1: 0 is not positive"),
+        ("patch_size", 5, "column 'patch_size', row 1: 5 does not divide 32x32 pixels"),
+        ("patch_size", 0.5, "column 'patch_size', row 1: 0.5 does not divide"),
+        ("patch_size", 64, "column 'patch_size', row 1: 64 does not divide"),
+        ("samples_seen", math.nan, "column 'samples_seen', row 1: nan is not a finite number"),
+        ("steps", 0, "column 'steps', row 1: 0 is not positive"),
+        ("test_loss", "high", "column 'test_loss', row 1: 'high' is not a finite number"),
+        ("input_size", "32x32x3", "input_size '32x32x3' is not a number of pixels"),
+        ("input_size", "inf", "input_size 'inf' is not a number of pixels"),
+        ("input_size", 0, "input_size 0 is not a number of pixels"),
+    ],
+)
+def test_a_value_without_meaning_is_named(column, value, message):
+    table = own_table().astype(object)
+    table.loc[1, column] = value
+    with pytest.raises(InputError, match=message):
+        plan("cpu", budget_hours=5, data_size=50_000, table=table)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG", b"a,b\n1,2,3\n1,2,3,4\n"])
+def test_a_file_that_is_no_table_is_named(tmp_path, content):
+    (tmp_path / "results.csv").write_bytes(content)
+    with pytest.raises(InputError, match=r"results\.csv is not a CSV table: .*; give a file whose first line names"):
+        plan("cpu", budget_hours=5, data_size=50_000, table=tmp_path / "results.csv")
+
+
+@pytest.mark.parametrize("accuracy", [1.0, 100.0])
+def test_an_accuracy_that_leaves_no_error_is_named(accuracy):
+    table = own_table().assign(top1=0.5 * accuracy)
+    table.loc[1, "top1"] = accuracy
+    with pytest.raises(InputError, match="column 'top1', row 1"):
+        plan("cpu", budget_hours=5, data_size=50_000, table=table, metric="top1")
+
+
 def test_a_model_with_too_few_patches_is_left_out_by_name():
     table = own_table()
     table = table[(table["model"] != "deit_pico_patch16") | (table["patch_size"] > 4)]
@@ -275,6 +330,8 @@ def test_a_model_with_too_few_patches_is_left_out_by_name():
         ({"budget_hours": 1, "table": "missing.csv"}, "no table at missing.csv"),
         ({"budget_hours": 1, "table": pd.DataFrame({"model": ["a"]})}, "the table lacks patch_size"),
         ({"budget_hours": 1, "table": own_table(patches=(16, 8))}, "no law can be fitted"),
+        ({"budget_hours": 1, "table": own_table().iloc[:0]}, "the table has no rows; measure three patch sizes"),
+        ({"budget_hours": 1, "table": own_table(), "target": math.inf}, "target inf is not a test loss"),
     ],
 )
 def test_bad_input_is_one_clear_line(arguments, message):

@@ -12,7 +12,7 @@ laboratory  0 +- 0.03 between a published result and another team's run of it; s
 m           0 +- 0.05: weights moved from a coarser patch in place of the first stages; stated, not fitted
 model       0 +- 0.05 for each way in which the model lies outside the law's data, shared by all its configurations;
             stated, not fitted
-noise       the fit's residual scatter
+noise       the fit's residual scatter, of a table at least 0.1 % (stated)
 
 so intervals, the chance of reaching a target, and what one more run would teach all follow from one covariance.
 """

@@ -264,7 +264,7 @@ def _aim(target: float | None, quantity: str) -> float | None:
         if not 0 < target < 1:
             raise InputError(f"target {target} is not an accuracy between 0 and 1, such as 0.84")
         return 1 - target
-    if target <= 0:
+    if not (math.isfinite(target) and target > 0):
         raise InputError(f"target {target} is not a test loss above 0")
     return target
 

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from patchscale.cost.estimate import Cost
 from patchscale.cost.shapes import shape_of
 from patchscale.errors import InputError
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from patchscale.laws import Law
+from patchscale.laws import Law, fit
+from patchscale.laws.table import numbers, read_csv, split
 
 NEEDED = ("model", "patch_size", "input_size", "samples_seen")
 STEP = 1e-6
 USUAL_BATCH = 128
 """Images of an update where the table has no column steps."""
+LEAST_NOISE = 1e-3
+"""Scatter of log y below which no table is believed: few rows can lie on a curve by chance, even exactly; stated."""
 
 
 class TableLaw:
@@ -32,37 +31,34 @@ class TableLaw:
         metric: `test_loss` or `top1` (fractions; percent if a value is above 1).
 
     Raises:
-        InputError: a column is missing, or no model has three patch sizes at one input size.
+        InputError: a column is missing or a value in it has no meaning (the message names column, row and value), or no
+            model has three patch sizes at one input size.
     """
 
     def __init__(self, table: pd.DataFrame, metric: str = "test_loss", confidence: float = 0.9) -> None:
         from scipy.stats import t
 
-        from patchscale.laws import fit
-
-        missing = [name for name in (*NEEDED, metric) if name not in table.columns]
-        if missing:
-            raise InputError(f"the table lacks {', '.join(missing)}; it needs {', '.join((*NEEDED, metric))}")
-        table = table.assign(tokens=[_tokens(row) for row in table.to_dict("records")], value=_values(table, metric))
+        table = _readable(table, metric)
         self.quantity = "test_loss" if metric == "test_loss" else "top1_error"
         self.laws: dict[tuple[str, tuple[int, int]], Law] = {}
         self.samples: dict[tuple[str, tuple[int, int]], float] = {}
         self.batches: dict[tuple[str, tuple[int, int]], int] = {}
         self.patches: dict[tuple[str, tuple[int, int]], list[int]] = {}
         self.left_out: list[str] = []
-        for model, size in sorted({(str(row["model"]), str(row["input_size"])) for row in table.to_dict("records")}):
-            part = table.loc[(table["model"] == model) & (table["input_size"].astype(str) == size)]
-            key, distinct = (model, parse_size(size)), len(set(part["tokens"]))
+        for values, part in split(table, ("model", "size")):
+            model, size = key = (values["model"], values["size"])
             shape_of(model)
+            distinct = len(set(part["tokens"]))
             if distinct < 3:
-                self.left_out.append(f"{model} at {size}: {distinct} patch sizes, a law needs three")
+                pixels = "x".join(map(str, dict.fromkeys(size)))
+                self.left_out.append(f"{model} at {pixels}: {distinct} patch sizes, a law needs three")
                 continue
             form = "power_floor" if distinct > 3 else "power"
             self.laws[key] = fit(
                 part, x="tokens", y="value", form=form, confidence=confidence, bootstrap=0, held_out=False
             )[0]
             self.samples[key] = float(np.median(part["samples_seen"]))
-            self.patches[key] = sorted({int(patch) for patch in part["patch_size"]})
+            self.patches[key] = sorted(map(int, set(part["patch_size"])))
             steps = part["steps"] if "steps" in part.columns else part["samples_seen"] / USUAL_BATCH
             self.batches[key] = max(1, round(float(np.median(part["samples_seen"] / steps))))
         if not self.laws:
@@ -77,7 +73,7 @@ class TableLaw:
             squares, freedom = squares + law.points * law.rms_log_residual**2, freedom + spare
             self.offsets[key], size = size, size + jacobian.shape[1]
             covariances.append(np.linalg.pinv(jacobian.T @ jacobian, rcond=1e-10))
-        self.noise = math.sqrt(squares / freedom)
+        self.noise = max(LEAST_NOISE, math.sqrt(squares / freedom))
         self.quantile = float(t.ppf((1 + confidence) / 2, freedom))
         self.covariance = np.zeros((size, size))
         for start, block in zip(self.offsets.values(), covariances, strict=True):
@@ -102,38 +98,56 @@ class TableLaw:
 
 def read_table(table: pd.DataFrame | Path | str) -> pd.DataFrame:
     """The table, read from a CSV file unless it is one already."""
-    import pandas as pd
-
-    if isinstance(table, pd.DataFrame):
-        return table
-    path = Path(table)
-    if not path.is_file():
-        raise InputError(f"no table at {path}; give a CSV file such as a study's results.csv")
-    return pd.read_csv(path)
+    return table if isinstance(table, pd.DataFrame) else read_csv(table)
 
 
 def parse_size(size: object) -> tuple[int, int]:
     """(height, width) from 224, "224" or "160x224"."""
-    parts = str(size).lower().split("x")
     try:
-        numbers = [int(float(part)) for part in parts]
+        sides = [float(part) for part in str(size).lower().split("x")]
     except ValueError:
-        numbers = []
-    if len(numbers) not in (1, 2):
+        sides = []
+    if len(sides) not in (1, 2) or not all(side > 0 and side.is_integer() for side in sides):
         raise InputError(f"input_size {size!r} is not a number of pixels or HxW")
-    return (numbers[0], numbers[-1])
+    return int(sides[0]), int(sides[-1])
 
 
-def _tokens(row: dict) -> float:
-    height, width = parse_size(row["input_size"])
-    return float((height // int(row["patch_size"])) * (width // int(row["patch_size"])))
+def _readable(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The table with checked numbers, and columns size (height, width), tokens and value (loss or error)."""
+    missing = [name for name in (*NEEDED, metric) if name not in table.columns]
+    if missing:
+        raise InputError(f"the table lacks {', '.join(missing)}; it needs {', '.join((*NEEDED, metric))}")
+    if not len(table):
+        raise InputError("the table has no rows; measure three patch sizes of one model")
+    numeric = [name for name in ("patch_size", "samples_seen", "steps") if name in table.columns]
+    table = table.assign(
+        **{name: numbers(table, name) for name in numeric},
+        model=table["model"].map(str),
+        size=[parse_size(size) for size in table["input_size"]],
+        value=_values(table, metric),
+    )
+    return table.assign(tokens=_tokens(table))
+
+
+def _tokens(table: pd.DataFrame) -> list[float]:
+    """Patches of each row's input."""
+    tokens = []
+    for row, patch, (height, width) in zip(table.index, table["patch_size"], table["size"], strict=True):
+        if patch % 1 or height % patch or width % patch:
+            raise InputError(
+                f"column 'patch_size', row {row}: {patch:g} does not divide {height}x{width} pixels; repair or drop "
+                "the row"
+            )
+        tokens.append(height // patch * (width // patch))
+    return tokens
 
 
 def _values(table: pd.DataFrame, metric: str) -> np.ndarray:
-    values = table[metric].to_numpy(dtype=float)
+    """The losses, or the errors."""
     if metric == "test_loss":
-        return values
-    return 1 - values / (100 if np.nanmax(values) > 1 else 1)
+        return numbers(table, metric)
+    whole = 100.0 if numbers(table, metric, positive=False).max() > 1 else 1.0
+    return 1 - numbers(table, metric, positive=False, below=whole) / whole
 
 
 def _log_gradient(law: Law, tokens: np.ndarray) -> np.ndarray:
