@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,10 @@ from patchscale.cost import DEVICES, SHAPES, device_of, estimate, plan, training
 from patchscale.cost.outlook import IMAGENET_IMAGES, LABORATORY, Outlook, PublishedLaw, Question
 from patchscale.cost.published_law import fit_published_law, load_published_law, published_points
 from patchscale.cost.schedules import stages
+from patchscale.cost.table_law import TableLaw
 from patchscale.errors import InputError
 
+RESULTS = Path(__file__).parents[2] / "results"
 IMAGENET = {"data_size": IMAGENET_IMAGES}
 
 
@@ -302,6 +305,70 @@ def test_an_accuracy_that_leaves_no_error_is_named(accuracy):
     table.loc[1, "top1"] = accuracy
     with pytest.raises(InputError, match="column 'top1', row 1"):
         plan("cpu", budget_hours=5, data_size=50_000, table=table, metric="top1")
+
+
+@pytest.mark.parametrize("setting", ["recipe.learning_rate", "task.protocol", "data.repeats", "init", "samples_seen"])
+def test_trials_that_were_trained_differently_are_not_one_law(setting):
+    table = own_table()
+    values = [0.001, 0.003, 0.009] if setting != "samples_seen" else [64_000, 128_000, 256_000]
+    table[setting] = table["random_seed"].map(dict(enumerate(values)))
+    message = (
+        rf"{setting} has 3 values of deit_pico_patch16 at 32 \({', '.join(map(str, values))}\): keep the rows of one"
+    )
+    with pytest.raises(InputError, match=message):
+        TableLaw(table)
+    one = TableLaw(table[table["random_seed"] == 1])
+    assert set(one.laws) == {("deit_pico_patch16", (32, 32)), ("adventurer_pico_patch16", (32, 32))}
+
+
+def test_models_may_have_settings_of_their_own_but_not_data():
+    table = own_table()
+    rates = table["model"].map({"deit_pico_patch16": 1e-3, "adventurer_pico_patch16": 3e-3})
+    scores = {name: np.arange(len(table)) for name in ("top5", "seconds", "device", "commit", "trial", "val.score")}
+    assert len(TableLaw(table.assign(**{"recipe.learning_rate": rates}, **scores)).laws) == 2
+    with pytest.raises(InputError, match=r"data has 2 values \(digits, photos\): keep the rows of one"):
+        TableLaw(table.assign(data=np.where(table["model"] == "deit_pico_patch16", "digits", "photos")))
+
+
+@pytest.mark.parametrize(
+    ("columns", "note"),
+    [
+        ({"sequence_extension": (1, 2)}, "24 rows with sequence_extension 2,"),
+        ({"reducer": ("none", "tome"), "kept_tokens": (64, 4)}, "24 rows with reducer tome,"),
+        ({"kept_tokens": (math.nan, 4.0)}, "24 rows with kept_tokens 4.0,"),
+        ({"model.options": ("{}", "{'depth': 2}")}, "24 rows with model.options {'depth': 2},"),
+    ],
+)
+def test_models_that_plans_do_not_count_are_left_out_by_name(columns, note):
+    plain, other = (own_table().assign(**{k: v[i] for k, v in columns.items()}) for i in (0, 1))
+    mixed = pd.concat([plain, other.assign(test_loss=other["test_loss"] * 3)], ignore_index=True)
+    found, alone = (plan("cpu", budget_hours=5, data_size=50_000, table=table) for table in (mixed, own_table()))
+    assert found.configurations == alone.configurations
+    assert note in found.notes[0]
+    with pytest.raises(InputError, match=f"the table has no rows but {note}"):
+        TableLaw(other)
+
+
+@pytest.mark.parametrize("name", ["tiny_imagenet", "fashion_mnist", "image_or_patch", "sequence_length"])
+def test_kept_results_of_classification_can_be_planned(name):
+    law = TableLaw(pd.read_csv(RESULTS / name / "results.csv"))
+    assert ("deit_pico_patch16", (32, 32)) in law.laws
+    assert [text.split(" ")[0] for text in law.left_out if "rows" in text] == ["12"] * (name == "sequence_length")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("camvid", "not the models of segmentation"),
+        ("nuclei", "not the models of detection"),
+        ("repeated_data", "not the models of masked"),
+        ("vlm_tokens", "not the models of captioning"),
+        ("visual_bases", "144 rows with reducer tome, qr, filtering, random"),
+    ],
+)
+def test_kept_results_that_plans_do_not_count_are_refused(name, reason):
+    with pytest.raises(InputError, match=reason):
+        TableLaw(pd.read_csv(RESULTS / name / "results.csv"))
 
 
 def test_a_model_with_too_few_patches_is_left_out_by_name():

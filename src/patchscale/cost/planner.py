@@ -131,7 +131,8 @@ class Knowledge:
             self.other_data = bool(self.notes)
             self.source = "the published law: tables 1 and 4 of 2502.03738, ImageNet-1k"
             return
-        from patchscale.cost.table_law import TableLaw, read_table
+        from patchscale.cost.table_law import TableLaw
+        from patchscale.cost.table_rows import read_table
 
         self.own = TableLaw(read_table(table), metric or "test_loss")
         self.outlook = Outlook(self.own, laboratory=0.0)

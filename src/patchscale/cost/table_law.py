@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from patchscale.cost.estimate import Cost
 from patchscale.cost.shapes import shape_of
+from patchscale.cost.table_rows import need_same_settings, plannable_rows
 from patchscale.errors import InputError
 from patchscale.laws import Law, fit
-from patchscale.laws.table import numbers, read_csv, split
+from patchscale.laws.table import split
 
-NEEDED = ("model", "patch_size", "input_size", "samples_seen")
 STEP = 1e-6
 USUAL_BATCH = 128
 """Images of an update where the table has no column steps."""
@@ -27,32 +26,33 @@ class TableLaw:
 
     Args:
         table: columns model, patch_size, input_size (pixels or HxW), samples_seen, steps if known, and the metric;
-            random seeds are rows of their own.
+            random seeds are rows of their own. A study's axes are columns too: rows of longer sequences or fewer tokens
+            than the patches make are left out (`left_out` says so), others must not vary within a law.
         metric: `test_loss` or `top1` (fractions; percent if a value is above 1).
 
     Raises:
         InputError: a column is missing or a value in it has no meaning (the message names column, row and value), or no
-            model has three patch sizes at one input size.
+            model has three patch sizes at one input size; another task than classification, several data sets, or
+            another setting that varies within a law.
     """
 
     def __init__(self, table: pd.DataFrame, metric: str = "test_loss", confidence: float = 0.9) -> None:
         from scipy.stats import t
 
-        table = _readable(table, metric)
+        table, self.left_out = plannable_rows(table, metric)
         self.quantity = "test_loss" if metric == "test_loss" else "top1_error"
         self.laws: dict[tuple[str, tuple[int, int]], Law] = {}
         self.samples: dict[tuple[str, tuple[int, int]], float] = {}
         self.batches: dict[tuple[str, tuple[int, int]], int] = {}
         self.patches: dict[tuple[str, tuple[int, int]], list[int]] = {}
-        self.left_out: list[str] = []
         for values, part in split(table, ("model", "size")):
             model, size = key = (values["model"], values["size"])
             shape_of(model)
-            distinct = len(set(part["tokens"]))
+            distinct, name = len(set(part["tokens"])), f"{model} at {'x'.join(map(str, dict.fromkeys(size)))}"
             if distinct < 3:
-                pixels = "x".join(map(str, dict.fromkeys(size)))
-                self.left_out.append(f"{model} at {pixels}: {distinct} patch sizes, a law needs three")
+                self.left_out.append(f"{name}: {distinct} patch sizes, a law needs three")
                 continue
+            need_same_settings(part, name)
             form = "power_floor" if distinct > 3 else "power"
             self.laws[key] = fit(
                 part, x="tokens", y="value", form=form, confidence=confidence, bootstrap=0, held_out=False
@@ -94,60 +94,6 @@ class TableLaw:
         if low <= cost.tokens <= high:
             return []
         return [f"{cost.tokens:,} tokens outside the {low:,.0f} to {high:,.0f} of the table"]
-
-
-def read_table(table: pd.DataFrame | Path | str) -> pd.DataFrame:
-    """The table, read from a CSV file unless it is one already."""
-    return table if isinstance(table, pd.DataFrame) else read_csv(table)
-
-
-def parse_size(size: object) -> tuple[int, int]:
-    """(height, width) from 224, "224" or "160x224"."""
-    try:
-        sides = [float(part) for part in str(size).lower().split("x")]
-    except ValueError:
-        sides = []
-    if len(sides) not in (1, 2) or not all(side > 0 and side.is_integer() for side in sides):
-        raise InputError(f"input_size {size!r} is not a number of pixels or HxW")
-    return int(sides[0]), int(sides[-1])
-
-
-def _readable(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The table with checked numbers, and columns size (height, width), tokens and value (loss or error)."""
-    missing = [name for name in (*NEEDED, metric) if name not in table.columns]
-    if missing:
-        raise InputError(f"the table lacks {', '.join(missing)}; it needs {', '.join((*NEEDED, metric))}")
-    if not len(table):
-        raise InputError("the table has no rows; measure three patch sizes of one model")
-    numeric = [name for name in ("patch_size", "samples_seen", "steps") if name in table.columns]
-    table = table.assign(
-        **{name: numbers(table, name) for name in numeric},
-        model=table["model"].map(str),
-        size=[parse_size(size) for size in table["input_size"]],
-        value=_values(table, metric),
-    )
-    return table.assign(tokens=_tokens(table))
-
-
-def _tokens(table: pd.DataFrame) -> list[float]:
-    """Patches of each row's input."""
-    tokens = []
-    for row, patch, (height, width) in zip(table.index, table["patch_size"], table["size"], strict=True):
-        if patch % 1 or height % patch or width % patch:
-            raise InputError(
-                f"column 'patch_size', row {row}: {patch:g} does not divide {height}x{width} pixels; repair or drop "
-                "the row"
-            )
-        tokens.append(height // patch * (width // patch))
-    return tokens
-
-
-def _values(table: pd.DataFrame, metric: str) -> np.ndarray:
-    """The losses, or the errors."""
-    if metric == "test_loss":
-        return numbers(table, metric)
-    whole = 100.0 if numbers(table, metric, positive=False).max() > 1 else 1.0
-    return 1 - numbers(table, metric, positive=False, below=whole) / whole
 
 
 def _log_gradient(law: Law, tokens: np.ndarray) -> np.ndarray:
