@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,39 @@ def test_a_negative_loss_column_is_named(tmp_path: Path) -> None:
     assert_refused(patchscale("fit", tmp_path / "table.csv"), "test_loss", "-1.2")
     assert_refused(patchscale("fit", tmp_path / "none.csv"), "no table at")
     assert_refused(patchscale("fit", tmp_path / "table.csv", "--y", "loss"), "loss")
+
+
+def test_a_file_that_is_no_table_is_named(tmp_path: Path) -> None:
+    (tmp_path / "photo.csv").write_bytes(b"\x89PNG\r\n\x1a\n" * 9)
+    words = ["plan", "--device", "cpu", "--budget-hours", 1, "--data-size", 1000, "--table"]
+    for command in (words, ["fit"]):
+        assert_refused(patchscale(*command, tmp_path / "photo.csv"), "photo.csv is not a CSV table", "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["fit", "table.csv", "--bootstrap", "-1"], ["--bootstrap", "greater than or equal to 0"]),
+        (["cost", "--model", "deit_pico_patch16", "--patches", "²"], ["--patches '²'", "as in 16,8,4"]),
+        (["cost", "--model", "deit_pico_patch16", "--input", "160x224x3"], ["'160x224x3'", "height x width"]),
+        (["cost", "--model", "deit_pico_patch16", "--input", "160x"], ["'160x'", "height x width"]),
+        (["cost", "--model", "deit_pico_patch16", "--input", "²"], ["'²'", "height x width"]),
+    ],
+)
+def test_numbers_that_are_none_are_named(words: list[str], parts: list[str]) -> None:
+    assert_refused(patchscale(*words), *parts)
+
+
+def test_a_plan_without_memory_is_still_json() -> None:
+    words = ["plan", "--device", "a100", "--memory", 1, "--budget-hours", 1, "--data-size", 1000, "--json"]
+    done = patchscale(*words)
+    assert done.returncode == 0, done.stderr
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    lines = json.loads(done.stdout, parse_constant=refuse)["configurations"]
+    assert [line["over"] for line in lines] == [None] * len(lines)
 
 
 def test_unknown_commands_and_weights_are_refused(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from patchscale.cost import (
     step_time,
     training_memory,
 )
+from patchscale.cost.placement import place, usable_memory
 from patchscale.errors import InputError
 
 
@@ -52,6 +53,45 @@ def test_memory_orders(name, patch_size, precision, ssd, batch_size):
     assert fits >= batch_size
     assert training_memory(cost, batch_size=fits, **options).peak <= full.peak
     json.dumps(full.to_dict())
+
+
+@pytest.mark.parametrize(("accumulation", "gpus", "copies"), [(1, 1, 0), (2, 1, 1), (9, 1, 1), (1, 2, 1), (4, 8, 2)])
+@pytest.mark.parametrize("name", ["deit_base_patch16", "adventurer_base_patch16"])
+def test_gradients_that_outlive_a_pass_stand_beside_the_activations(name, accumulation, gpus, copies):
+    cost = estimate(name, input_size=224)
+    needed = training_memory(cost, batch_size=8, accumulation=accumulation, gpus=gpus)
+    kept = needed.activations
+    start = 8 * (kept.kept + kept.transient) + copies * 4 * cost.params
+    end = 8 * (kept.patch_embed + kept.block + kept.transient) + max(1, copies) * 4 * cost.params
+    assert needed.peak == needed.weights + needed.optimizer + max(start, end)
+
+
+@pytest.mark.parametrize("gpus", [1, 8])
+def test_a_batch_that_is_accumulated_leaves_room_for_its_gradients(gpus):
+    cost = estimate("adventurer_huge_patch16", input_size=224, patch_size=2)
+    limit = usable_memory(device_of("rtx4090"), None)
+    found = place(cost, device_of("rtx4090"), gpus=gpus, batch_size=4096, limit=limit)
+    assert found.accumulation > 1
+    assert found.memory == training_memory(
+        cost,
+        batch_size=found.batch_per_pass,
+        recompute=found.recompute,
+        accumulation=found.accumulation,
+        gpus=gpus,
+    )
+    assert found.fits == (found.memory.peak <= limit)
+    alone = training_memory(cost, batch_size=found.batch_per_pass, recompute=found.recompute)
+    assert found.memory.peak > alone.peak + 2 * 2**30
+
+
+def test_a_batch_of_one_pass_needs_no_such_room():
+    cost = estimate("deit_base_patch16", input_size=224)
+    limit = training_memory(cost, batch_size=64).peak
+    found = place(cost, device_of("a100"), gpus=1, batch_size=64, limit=limit)
+    assert (found.accumulation, found.memory.peak) == (1, limit)
+    more = place(cost, device_of("a100"), gpus=1, batch_size=128, limit=limit)
+    assert more.accumulation > 2
+    assert more.memory.peak <= limit
 
 
 def test_fused_kernels_keep_less():
@@ -110,6 +150,8 @@ def test_narrow_links_are_what_binds():
         (lambda cost: activation_memory(cost, precision="int4"), "unknown precision 'int4'"),
         (lambda cost: activation_memory(cost, ssd="mamba"), "unknown ssd 'mamba'; use one of lean, torch, fused"),
         (lambda cost: training_memory(cost, batch_size=0), "batch_size 0 is not positive"),
+        (lambda cost: training_memory(cost, batch_size=1, accumulation=0), "accumulation 0 is not positive"),
+        (lambda cost: training_memory(cost, batch_size=1, gpus=0), "gpus 0 is not positive"),
         (lambda cost: step_time(cost, device_of("a100"), batch_size=2, gpus=4), "batch_size 2 on 4 devices"),
         (
             lambda cost: step_time(cost, device_of("cpu"), batch_size=2, precision="bfloat16"),

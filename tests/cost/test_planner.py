@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,8 +16,10 @@ from patchscale.cost import DEVICES, SHAPES, device_of, estimate, plan, training
 from patchscale.cost.outlook import IMAGENET_IMAGES, LABORATORY, Outlook, PublishedLaw, Question
 from patchscale.cost.published_law import fit_published_law, load_published_law, published_points
 from patchscale.cost.schedules import stages
+from patchscale.cost.table_law import TableLaw
 from patchscale.errors import InputError
 
+RESULTS = Path(__file__).parents[2] / "results"
 IMAGENET = {"data_size": IMAGENET_IMAGES}
 
 
@@ -81,7 +85,9 @@ def test_what_lies_outside_the_law_says_so(eight_h100):
 def test_memory_of_a_line_is_the_memory_model_s(eight_h100):
     line = next(line for line in eight_h100.configurations if line.start == "scratch")
     cost = estimate(line.model, input_size=line.input_size, patch_size=line.patch_size)
-    last = training_memory(cost, batch_size=line.batch_per_device, recompute=line.recompute).peak
+    last = training_memory(
+        cost, batch_size=line.batch_per_device, recompute=line.recompute, accumulation=line.accumulation, gpus=8
+    ).peak
     assert line.memory_bytes >= last
 
 
@@ -144,6 +150,39 @@ def test_target_picks_the_cheapest_that_reaches_it():
     assert likely == list(reached[: len(likely)])
     assert [line.device_hours for line in likely] == sorted(line.device_hours for line in likely)
     assert "likelier than not" in plan("h100", budget_hours=5, target=0.9, **IMAGENET).text
+
+
+def test_a_larger_budget_never_makes_a_target_dearer():
+    costs = []
+    for hours in (2.5, 3, 3.6, 5, 24, 2000):
+        best = plan("a100", gpus=8, budget_hours=hours, target=0.8, **IMAGENET).configurations[0]
+        costs.append(best.device_hours if best.target_probability >= 0.5 else np.inf)
+    assert costs == sorted(costs, reverse=True)
+    assert costs[-1] < 8 * 2.9
+
+
+@pytest.mark.parametrize(("start", "target"), [("scratch", 0.8), ("coarser", 0.8), ("scratch", 0.84), ("scratch", 0.5)])
+def test_a_schedule_ends_where_the_target_is_reached(start, target):
+    outlook = Outlook(PublishedLaw(), LABORATORY)
+    cost = estimate("adventurer_small_patch16", input_size=224, patch_size=8)
+
+    def chance(share):
+        return outlook.predict(Question(cost, share, start)).chance_below(1 - target)
+
+    least = outlook.share_reaching(1 - target, cost, start)
+    if chance(1.0) < 0.5:
+        assert least == 1
+        return
+    assert 0.5 <= chance(least) < 0.5 + 1e-6
+    after = [chance(share) for share in np.geomspace(least, 1.0, 20)]
+    assert after == sorted(after)
+    assert all(chance(share) < 0.5 for share in np.geomspace(least / 1000, least * 0.999, 20))
+
+
+def test_a_target_out_of_reach_leaves_the_whole_schedule():
+    best = plan("h100", gpus=8, budget_hours=1e6, target=0.999, **IMAGENET).configurations[0]
+    assert best.share == 1
+    assert best.target_probability < 0.5
 
 
 def test_other_data_carries_only_the_order():
@@ -214,6 +253,124 @@ def test_own_table_is_read_through_its_own_law(tmp_path):
     assert by_error.quantity == "top1_error"
 
 
+def test_losses_that_lie_on_a_curve_are_not_believed_to_be_without_noise():
+    table = own_table(seeds=1, patches=(16, 8, 4)).assign(test_loss=2.0)
+    own = plan("cpu", budget_hours=5, data_size=50_000, table=table, target=2.001)
+    for line in own.configurations:
+        assert line.predicted == pytest.approx(2.0, rel=1e-3)
+        assert line.low < 2.0 < line.high
+        assert 0 < line.target_probability < 1
+
+
+def test_one_input_size_is_one_law_however_it_is_written():
+    table = own_table().astype({"input_size": object})
+    table.loc[table["random_seed"] == 0, "input_size"] = "32x32"
+    own, usual = (plan("cpu", budget_hours=5, data_size=50_000, table=one) for one in (table, own_table()))
+    assert own.text == usual.text
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("patch_size", math.nan, "column 'patch_size', row 1: nan is not a finite number"),
+        ("patch_size", 0, "column 'patch_size', row 1: 0 is not positive"),
+        ("patch_size", 5, "column 'patch_size', row 1: 5 does not divide 32x32 pixels"),
+        ("patch_size", 0.5, "column 'patch_size', row 1: 0.5 does not divide"),
+        ("patch_size", 64, "column 'patch_size', row 1: 64 does not divide"),
+        ("samples_seen", math.nan, "column 'samples_seen', row 1: nan is not a finite number"),
+        ("steps", 0, "column 'steps', row 1: 0 is not positive"),
+        ("test_loss", "high", "column 'test_loss', row 1: 'high' is not a finite number"),
+        ("input_size", "32x32x3", "input_size '32x32x3' is not a number of pixels"),
+        ("input_size", "inf", "input_size 'inf' is not a number of pixels"),
+        ("input_size", 0, "input_size 0 is not a number of pixels"),
+    ],
+)
+def test_a_value_without_meaning_is_named(column, value, message):
+    table = own_table().astype(object)
+    table.loc[1, column] = value
+    with pytest.raises(InputError, match=message):
+        plan("cpu", budget_hours=5, data_size=50_000, table=table)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG", b"a,b\n1,2,3\n1,2,3,4\n"])
+def test_a_file_that_is_no_table_is_named(tmp_path, content):
+    (tmp_path / "results.csv").write_bytes(content)
+    with pytest.raises(InputError, match=r"results\.csv is not a CSV table: .*; give a file whose first line names"):
+        plan("cpu", budget_hours=5, data_size=50_000, table=tmp_path / "results.csv")
+
+
+@pytest.mark.parametrize("accuracy", [1.0, 100.0])
+def test_an_accuracy_that_leaves_no_error_is_named(accuracy):
+    table = own_table().assign(top1=0.5 * accuracy)
+    table.loc[1, "top1"] = accuracy
+    with pytest.raises(InputError, match="column 'top1', row 1"):
+        plan("cpu", budget_hours=5, data_size=50_000, table=table, metric="top1")
+
+
+@pytest.mark.parametrize("setting", ["recipe.learning_rate", "task.protocol", "data.repeats", "init", "samples_seen"])
+def test_trials_that_were_trained_differently_are_not_one_law(setting):
+    table = own_table()
+    values = [0.001, 0.003, 0.009] if setting != "samples_seen" else [64_000, 128_000, 256_000]
+    table[setting] = table["random_seed"].map(dict(enumerate(values)))
+    message = (
+        rf"{setting} has 3 values of deit_pico_patch16 at 32 \({', '.join(map(str, values))}\): keep the rows of one"
+    )
+    with pytest.raises(InputError, match=message):
+        TableLaw(table)
+    one = TableLaw(table[table["random_seed"] == 1])
+    assert set(one.laws) == {("deit_pico_patch16", (32, 32)), ("adventurer_pico_patch16", (32, 32))}
+
+
+def test_models_may_have_settings_of_their_own_but_not_data():
+    table = own_table()
+    rates = table["model"].map({"deit_pico_patch16": 1e-3, "adventurer_pico_patch16": 3e-3})
+    scores = {name: np.arange(len(table)) for name in ("top5", "seconds", "device", "commit", "trial", "val.score")}
+    assert len(TableLaw(table.assign(**{"recipe.learning_rate": rates}, **scores)).laws) == 2
+    with pytest.raises(InputError, match=r"data has 2 values \(digits, photos\): keep the rows of one"):
+        TableLaw(table.assign(data=np.where(table["model"] == "deit_pico_patch16", "digits", "photos")))
+
+
+@pytest.mark.parametrize(
+    ("columns", "note"),
+    [
+        ({"sequence_extension": (1, 2)}, "24 rows with sequence_extension 2,"),
+        ({"reducer": ("none", "tome"), "kept_tokens": (64, 4)}, "24 rows with reducer tome,"),
+        ({"kept_tokens": (math.nan, 4.0)}, "24 rows with kept_tokens 4.0,"),
+        ({"model.options": ("{}", "{'depth': 2}")}, "24 rows with model.options {'depth': 2},"),
+    ],
+)
+def test_models_that_plans_do_not_count_are_left_out_by_name(columns, note):
+    plain, other = (own_table().assign(**{k: v[i] for k, v in columns.items()}) for i in (0, 1))
+    mixed = pd.concat([plain, other.assign(test_loss=other["test_loss"] * 3)], ignore_index=True)
+    found, alone = (plan("cpu", budget_hours=5, data_size=50_000, table=table) for table in (mixed, own_table()))
+    assert found.configurations == alone.configurations
+    assert note in found.notes[0]
+    with pytest.raises(InputError, match=f"the table has no rows but {note}"):
+        TableLaw(other)
+
+
+@pytest.mark.parametrize("name", ["tiny_imagenet", "fashion_mnist", "image_or_patch", "sequence_length"])
+def test_kept_results_of_classification_can_be_planned(name):
+    law = TableLaw(pd.read_csv(RESULTS / name / "results.csv"))
+    assert ("deit_pico_patch16", (32, 32)) in law.laws
+    assert [text.split(" ")[0] for text in law.left_out if "rows" in text] == ["12"] * (name == "sequence_length")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("camvid", "not the models of segmentation"),
+        ("nuclei", "not the models of detection"),
+        ("repeated_data", "not the models of masked"),
+        ("vlm_tokens", "not the models of captioning"),
+        ("visual_bases", "144 rows with reducer tome, qr, filtering, random"),
+    ],
+)
+def test_kept_results_that_plans_do_not_count_are_refused(name, reason):
+    with pytest.raises(InputError, match=reason):
+        TableLaw(pd.read_csv(RESULTS / name / "results.csv"))
+
+
 def test_a_model_with_too_few_patches_is_left_out_by_name():
     table = own_table()
     table = table[(table["model"] != "deit_pico_patch16") | (table["patch_size"] > 4)]
@@ -240,6 +397,8 @@ def test_a_model_with_too_few_patches_is_left_out_by_name():
         ({"budget_hours": 1, "table": "missing.csv"}, "no table at missing.csv"),
         ({"budget_hours": 1, "table": pd.DataFrame({"model": ["a"]})}, "the table lacks patch_size"),
         ({"budget_hours": 1, "table": own_table(patches=(16, 8))}, "no law can be fitted"),
+        ({"budget_hours": 1, "table": own_table().iloc[:0]}, "the table has no rows; measure three patch sizes"),
+        ({"budget_hours": 1, "table": own_table(), "target": math.inf}, "target inf is not a test loss"),
     ],
 )
 def test_bad_input_is_one_clear_line(arguments, message):

@@ -160,6 +160,8 @@ def test_bad_arguments_are_named():
     table = table_of(floor_law, [4, 16, 64, 256])
     with pytest.raises(InputError, match=r"unknown form 'powr'.*power_floor"):
         laws.fit(table, form="powr")
+    with pytest.raises(InputError, match="bootstrap -1 is negative"):
+        laws.fit(table, bootstrap=-1)
     with pytest.raises(InputError, match="confidence 90"):
         laws.fit(table, confidence=90)
     with pytest.raises(InputError, match="not below the bound 1;"):

@@ -87,7 +87,7 @@ def test_only_what_the_planner_counts_is_planned(run_directory):
     grid = planner_grid([run])
     assert {node[0] for node in grid["nodes"][0][0][-1]} <= set(run.results["model"])
     for runs, reason in [
-        ([replace(run, study=run.study | {"task": "detection"})], "not the models of detection"),
+        ([replace(run, results=run.results.assign(task="detection"))], "not the models of detection"),
         ([replace(run, study=run.study | {"model": {"options": {"depth": 2}}})], "model.options"),
         ([replace(run, results=run.results[run.results["patch_size"] > 12])], "a law needs three"),
         ([replace(run, results=run.results.drop(columns=["samples_seen"]))], "no samples_seen"),

@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,8 +18,8 @@ TERMINATED = 75
 """Exit code after SIGTERM: saved, try again, as clusters know it."""
 
 # typer carries its own copy of click or uses the installed one, by version; these are the classes it raises.
-UsageError: type[Exception]
-ClickException: type[Exception]
+UsageError: Any
+ClickException: Any
 UsageError, ClickException = typer.BadParameter.__mro__[1:3]
 
 app = typer.Typer(
@@ -56,7 +56,7 @@ def main() -> None:
     except ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f" (see {context.command_path if context else 'patchscale'} --help)"
-        code = _refuse(str(error) + (hint if isinstance(error, UsageError) else ""))
+        code = _refuse(error.format_message() + (hint if isinstance(error, UsageError) else ""))
     except Failure as failure:
         typer.echo(f"error: {failure}", err=True)
         code = 1

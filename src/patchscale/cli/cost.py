@@ -174,8 +174,12 @@ def plan(
 
 def parse_size(text: str) -> tuple[int, int]:
     """`224` or `160x224`, as (height, width)."""
-    parts = parse_integers(text.replace("x", ","), "--input")
-    return (parts[0], parts[0]) if len(parts) == 1 else (parts[0], parts[1])
+    from patchscale.errors import InputError
+
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(map(_is_positive, parts)):
+        raise InputError(f"input size {text!r} is not a number of pixels; give 224, or 160x224 (height x width)")
+    return int(parts[0]), int(parts[-1])
 
 
 def parse_integers(text: str, option: str) -> list[int]:
@@ -183,6 +187,10 @@ def parse_integers(text: str, option: str) -> list[int]:
     from patchscale.errors import InputError
 
     parts = text.split(",")
-    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+    if not all(map(_is_positive, parts)):
         raise InputError(f"{option} {text!r} is not a list of positive integers, as in 16,8,4")
     return [int(part) for part in parts]
+
+
+def _is_positive(text: str) -> bool:
+    return text.strip().isdecimal() and int(text) > 0

@@ -23,22 +23,15 @@ def fit(
     form: Annotated[str, typer.Option(help="The law's form.")] = "power_floor",
     confidence: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.9,
     bound: Annotated[float | None, typer.Option(help="Upper end of a score (1 or 100): fits bound - y.")] = None,
-    bootstrap: Annotated[int, typer.Option(help="Bootstrap draws printed beside the intervals.")] = 200,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Bootstrap draws printed beside the intervals.")] = 200,
     compare: Annotated[str | None, typer.Option(help="Compare these forms (with commas) instead.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Fit a law with honest uncertainty to a CSV table."""
-    import pandas as pd
-
     from patchscale import laws
-    from patchscale.errors import InputError
+    from patchscale.laws.table import read_csv
 
-    if not table.is_file():
-        raise InputError(f"no table at {table}; give a CSV file")
-    try:
-        frame = pd.read_csv(table)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{table} is not a CSV table: {error}") from error
+    frame = read_csv(table)
     axes, groups = x.split(","), group.split(",") if group else None
     if compare is not None:
         compared = laws.compare(frame, x=axes, y=y, forms=compare.split(","), group=groups, bound=bound)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +94,8 @@ class Configuration:
         target_probability: chance of reaching the target, None without one.
         outside: in which ways this lies outside the data behind the law; empty if inside.
         fits: whether memory and budget allow it.
-        over: needed over given, of the scarcest of memory and budget (for the smallest share worth training).
+        over: needed over given, of the scarcest of memory and budget (for the smallest share worth training); infinite
+            if no memory is given.
     """
 
     model: str
@@ -124,8 +126,9 @@ class Configuration:
     over: float
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """JSON-able; an infinite `over` is None."""
         return dataclasses.asdict(self) | {
+            "over": self.over if math.isfinite(self.over) else None,
             "input_size": list(self.input_size),
             "stages": [dataclasses.asdict(stage) for stage in self.stages],
             "outside": list(self.outside),

@@ -75,12 +75,13 @@ class Memory:
         precision: key of `PRECISIONS`.
         recompute: whether blocks are computed again in the backward pass.
         weights: float32 weights, and their half-precision copies under autocast.
-        gradients: float32 gradients.
+        gradients: float32 gradients, twice if devices accumulate (what earlier passes left, and the buckets to sum).
         optimizer: AdamW's two moments, and the average of weights if there is one.
         activations: bytes an image.
         peak: with them, the larger of the backward pass's start (all activations, or if more what is alive while a
-            reducer chooses) and end (all gradients, one block left); on a CPU their sum, because the C library's heap
-            does not give freed activations to gradients, and the pages of the program and of the lean tiles.
+            reducer chooses; and the gradients, if they outlive a pass) and end (all gradients, one block left); on a
+            CPU their sum, because the C library's heap does not give freed activations to gradients, and the pages of
+            the program and of the lean tiles.
     """
 
     batch_size: int
@@ -170,8 +171,10 @@ def training_memory(
     ssd: str | None = None,
     cpu: bool = False,
     average: bool = False,
+    accumulation: int = 1,
+    gpus: int = 1,
 ) -> Memory:
-    """Peak memory of training with AdamW on one device; data-parallel devices each need it.
+    """Peak memory of training with AdamW on one device; data-parallel devices (DDP) each need it.
 
     Args:
         cost: of `estimate`.
@@ -182,12 +185,16 @@ def training_memory(
         ssd: see `activation_memory`.
         cpu: see `activation_memory`.
         average: whether an average of the weights is kept.
+        accumulation: passes of one update: from the second on, gradients are alive before the backward pass.
+        gpus: devices that train together: DDP's buckets of gradients are alive all the time, and apart from what
+            passes before the last one leave.
 
     Raises:
-        InputError: unknown precision, attention or ssd, or a batch below 1.
+        InputError: unknown precision, attention or ssd, or a batch, accumulation or number of devices below 1.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size {batch_size} is not positive; use 1 or more")
+    for what, count in {"batch_size": batch_size, "accumulation": accumulation, "gpus": gpus}.items():
+        if count < 1:
+            raise InputError(f"{what} {count} is not positive; use 1 or more")
     kept = activation_memory(
         cost,
         precision=precision,
@@ -198,12 +205,16 @@ def training_memory(
         cpu=cpu,
     )
     compute = PRECISIONS[precision][1]
-    gradients = FLOAT * cost.params
+    lasting = int(accumulation > 1) + int(gpus > 1)
+    gradients = FLOAT * cost.params * max(1, lasting)
     weights = FLOAT * cost.params + (compute * cost.params if compute < FLOAT else 0)
     optimizer = FLOAT * cost.params * (ADAMW_STATES + int(average))
     start = batch_size * max(kept.kept + kept.transient + kept.holes, kept.choosing)
     end = gradients + batch_size * (kept.patch_embed + kept.block + kept.transient)
-    backward = PROGRAM + gradients + start if cpu else max(start, end)
+    if cpu:
+        backward = PROGRAM + gradients + start
+    else:
+        backward = max(start + (gradients if lasting else 0), end)
     if cpu and cost.shape.family == "adventurer" and ssd in (None, "lean"):
         backward += (
             TILES + LEAN_COPIES * FLOAT * sum(t.params for t in cost.terms if t.stage == "blocks") // cost.shape.depth

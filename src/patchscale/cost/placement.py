@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from patchscale.cost.devices import GIB, Device
 from patchscale.cost.estimate import Cost
@@ -50,11 +51,13 @@ def place(cost: Cost, device: Device, *, gpus: int, batch_size: int, limit: floa
     Nothing is recomputed if a pass of everything, or of `FULL_ROWS` rows, fits without; recompute costs a third more.
     """
     share = -(-batch_size // gpus)
+    common: dict[str, Any] = {"precision": device.precision, "cpu": device.is_cpu, "gpus": gpus}
     chosen = None
     for recompute in (False, True):
-        options = {"precision": device.precision, "cpu": device.is_cpu, "recompute": recompute}
         enough = min(share, -(-FULL_ROWS // cost.tokens))
-        largest = share if _peak(cost, share, options) <= limit else largest_batch(cost, limit, **options)
+        largest = share
+        if training_memory(cost, batch_size=share, recompute=recompute, **common).peak > limit:
+            largest = largest_batch(cost, limit, recompute=recompute, accumulation=2, **common)
         if largest == 0:
             continue
         chosen = (min(largest, share), recompute)
@@ -63,9 +66,7 @@ def place(cost: Cost, device: Device, *, gpus: int, batch_size: int, limit: floa
     per_pass, recompute = chosen or (1, True)
     passes = -(-share // per_pass)
     per_pass = -(-share // passes)
-    memory = training_memory(
-        cost, batch_size=per_pass, precision=device.precision, cpu=device.is_cpu, recompute=recompute
-    )
+    memory = training_memory(cost, batch_size=per_pass, recompute=recompute, accumulation=passes, **common)
     return Placement(
         batch_per_pass=per_pass,
         accumulation=passes,
@@ -74,7 +75,3 @@ def place(cost: Cost, device: Device, *, gpus: int, batch_size: int, limit: floa
         step=step_time(cost, device, batch_size=batch_size, gpus=gpus, recompute=recompute),
         fits=chosen is not None,
     )
-
-
-def _peak(cost: Cost, batch_size: int, options: dict) -> int:
-    return training_memory(cost, batch_size=batch_size, **options).peak

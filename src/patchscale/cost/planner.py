@@ -1,8 +1,8 @@
 """`plan`: a device, a budget and a data set in; ranked configurations with predictions, and what to run first, out.
 
 Each configuration takes its published schedule (or the table's), shortened to what the budget pays for, never below a
-tenth. Ranking is by the upper end of the predicted interval, so what is poorly known ranks below what is known; with a
-target, by device-hours among those that reach it more likely than not.
+tenth. Ranking is by the upper end of the predicted interval, so what is poorly known ranks below what is known. With a
+target, schedules end where it becomes as likely as not to be reached, and those that reach it rank by device-hours.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ class Knowledge:
             self.other_data = bool(self.notes)
             self.source = "the published law: tables 1 and 4 of 2502.03738, ImageNet-1k"
             return
-        from patchscale.cost.table_law import TableLaw, read_table
+        from patchscale.cost.table_law import TableLaw
+        from patchscale.cost.table_rows import read_table
 
         self.own = TableLaw(read_table(table), metric or "test_loss")
         self.outlook = Outlook(self.own, laboratory=0.0)
@@ -226,15 +227,17 @@ class Planner:
         )
 
     def _settled(self, draft: Draft, budget: Budget, aim: float | None) -> Configuration:
-        """The part of a draft's schedule that the budget pays for, with what is expected of it."""
-        need = budget.needed(draft, self.gpus)
+        """The part of a draft's schedule that the budget pays for and the target needs, with what is expected of it."""
+        outlook, need = self.knowledge.outlook, budget.needed(draft, self.gpus)
         share = min(1.0, max(LEAST_SHARE, budget.amount / need))
+        if aim is not None:
+            share = min(share, max(LEAST_SHARE, outlook.share_reaching(aim, draft.cost, draft.start)))
         over = share * need / budget.amount
         if not draft.fits_memory:
             over = max(over, draft.memory_bytes / self.limit) if self.limit else math.inf
         return settle(
-            draft, share, self.knowledge.outlook.predict(Question(draft.cost, share, draft.start)), device=self.device,
-            gpus=self.gpus, price=budget.price_per_hour, target=aim, outside=self.knowledge.limits(draft, share),
+            draft, share, outlook.predict(Question(draft.cost, share, draft.start)), device=self.device, gpus=self.gpus,
+            price=budget.price_per_hour, target=aim, outside=self.knowledge.limits(draft, share),
             fits=draft.fits_memory and share * need <= budget.amount * (1 + 1e-9), over=over,
         )  # fmt: skip
 
@@ -262,7 +265,7 @@ def _aim(target: float | None, quantity: str) -> float | None:
         if not 0 < target < 1:
             raise InputError(f"target {target} is not an accuracy between 0 and 1, such as 0.84")
         return 1 - target
-    if target <= 0:
+    if not (math.isfinite(target) and target > 0):
         raise InputError(f"target {target} is not a test loss above 0")
     return target
 

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from patchscale.cost.estimate import Cost
 from patchscale.cost.shapes import shape_of
+from patchscale.cost.table_rows import need_same_settings, plannable_rows
 from patchscale.errors import InputError
+from patchscale.laws import Law, fit
+from patchscale.laws.table import split
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from patchscale.laws import Law
-
-NEEDED = ("model", "patch_size", "input_size", "samples_seen")
 STEP = 1e-6
 USUAL_BATCH = 128
 """Images of an update where the table has no column steps."""
+LEAST_NOISE = 1e-3
+"""Scatter of log y below which no table is believed: few rows can lie on a curve by chance, even exactly; stated."""
 
 
 class TableLaw:
@@ -28,41 +26,39 @@ class TableLaw:
 
     Args:
         table: columns model, patch_size, input_size (pixels or HxW), samples_seen, steps if known, and the metric;
-            random seeds are rows of their own.
+            random seeds are rows of their own. A study's axes are columns too: rows of longer sequences or fewer tokens
+            than the patches make are left out (`left_out` says so), others must not vary within a law.
         metric: `test_loss` or `top1` (fractions; percent if a value is above 1).
 
     Raises:
-        InputError: a column is missing, or no model has three patch sizes at one input size.
+        InputError: a column is missing or a value in it has no meaning (the message names column, row and value), or no
+            model has three patch sizes at one input size; another task than classification, several data sets, or
+            another setting that varies within a law.
     """
 
     def __init__(self, table: pd.DataFrame, metric: str = "test_loss", confidence: float = 0.9) -> None:
         from scipy.stats import t
 
-        from patchscale.laws import fit
-
-        missing = [name for name in (*NEEDED, metric) if name not in table.columns]
-        if missing:
-            raise InputError(f"the table lacks {', '.join(missing)}; it needs {', '.join((*NEEDED, metric))}")
-        table = table.assign(tokens=[_tokens(row) for row in table.to_dict("records")], value=_values(table, metric))
+        table, self.left_out = plannable_rows(table, metric)
         self.quantity = "test_loss" if metric == "test_loss" else "top1_error"
         self.laws: dict[tuple[str, tuple[int, int]], Law] = {}
         self.samples: dict[tuple[str, tuple[int, int]], float] = {}
         self.batches: dict[tuple[str, tuple[int, int]], int] = {}
         self.patches: dict[tuple[str, tuple[int, int]], list[int]] = {}
-        self.left_out: list[str] = []
-        for model, size in sorted({(str(row["model"]), str(row["input_size"])) for row in table.to_dict("records")}):
-            part = table.loc[(table["model"] == model) & (table["input_size"].astype(str) == size)]
-            key, distinct = (model, parse_size(size)), len(set(part["tokens"]))
+        for values, part in split(table, ("model", "size")):
+            model, size = key = (values["model"], values["size"])
             shape_of(model)
+            distinct, name = len(set(part["tokens"])), f"{model} at {'x'.join(map(str, dict.fromkeys(size)))}"
             if distinct < 3:
-                self.left_out.append(f"{model} at {size}: {distinct} patch sizes, a law needs three")
+                self.left_out.append(f"{name}: {distinct} patch sizes, a law needs three")
                 continue
+            need_same_settings(part, name)
             form = "power_floor" if distinct > 3 else "power"
             self.laws[key] = fit(
                 part, x="tokens", y="value", form=form, confidence=confidence, bootstrap=0, held_out=False
             )[0]
             self.samples[key] = float(np.median(part["samples_seen"]))
-            self.patches[key] = sorted({int(patch) for patch in part["patch_size"]})
+            self.patches[key] = sorted(map(int, set(part["patch_size"])))
             steps = part["steps"] if "steps" in part.columns else part["samples_seen"] / USUAL_BATCH
             self.batches[key] = max(1, round(float(np.median(part["samples_seen"] / steps))))
         if not self.laws:
@@ -77,7 +73,7 @@ class TableLaw:
             squares, freedom = squares + law.points * law.rms_log_residual**2, freedom + spare
             self.offsets[key], size = size, size + jacobian.shape[1]
             covariances.append(np.linalg.pinv(jacobian.T @ jacobian, rcond=1e-10))
-        self.noise = math.sqrt(squares / freedom)
+        self.noise = max(LEAST_NOISE, math.sqrt(squares / freedom))
         self.quantile = float(t.ppf((1 + confidence) / 2, freedom))
         self.covariance = np.zeros((size, size))
         for start, block in zip(self.offsets.values(), covariances, strict=True):
@@ -98,42 +94,6 @@ class TableLaw:
         if low <= cost.tokens <= high:
             return []
         return [f"{cost.tokens:,} tokens outside the {low:,.0f} to {high:,.0f} of the table"]
-
-
-def read_table(table: pd.DataFrame | Path | str) -> pd.DataFrame:
-    """The table, read from a CSV file unless it is one already."""
-    import pandas as pd
-
-    if isinstance(table, pd.DataFrame):
-        return table
-    path = Path(table)
-    if not path.is_file():
-        raise InputError(f"no table at {path}; give a CSV file such as a study's results.csv")
-    return pd.read_csv(path)
-
-
-def parse_size(size: object) -> tuple[int, int]:
-    """(height, width) from 224, "224" or "160x224"."""
-    parts = str(size).lower().split("x")
-    try:
-        numbers = [int(float(part)) for part in parts]
-    except ValueError:
-        numbers = []
-    if len(numbers) not in (1, 2):
-        raise InputError(f"input_size {size!r} is not a number of pixels or HxW")
-    return (numbers[0], numbers[-1])
-
-
-def _tokens(row: dict) -> float:
-    height, width = parse_size(row["input_size"])
-    return float((height // int(row["patch_size"])) * (width // int(row["patch_size"])))
-
-
-def _values(table: pd.DataFrame, metric: str) -> np.ndarray:
-    values = table[metric].to_numpy(dtype=float)
-    if metric == "test_loss":
-        return values
-    return 1 - values / (100 if np.nanmax(values) > 1 else 1)
 
 
 def _log_gradient(law: Law, tokens: np.ndarray) -> np.ndarray:

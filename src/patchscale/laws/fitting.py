@@ -68,9 +68,12 @@ def fit(
 
     Raises:
         InputError: a column is missing or holds values that have no place in the fit (the message names column, row and
-            value), or a group has fewer distinct x than the form has parameters.
+            value), a group has fewer distinct x than the form has parameters, or `confidence` or `bootstrap` is out of
+            range.
     """
     form = get_form(form)
+    if bootstrap < 0:
+        raise InputError(f"bootstrap {bootstrap} is negative; use 0 for none")
     if not 0 < confidence < 1:
         raise InputError(f"confidence {confidence} is not between 0 and 1; use 0.9 for 90 %")
     if len(as_names(x)) != len(form.axes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,21 @@ def as_names(columns: str | Sequence[str] | None) -> list[str]:
     if isinstance(columns, str):
         return [name.strip() for name in columns.split(",") if name.strip()]
     return list(columns)
+
+
+def read_csv(path: Path | str) -> pd.DataFrame:
+    """A table from a CSV file whose first line names the columns.
+
+    Raises:
+        InputError: there is no such file, or it cannot be read as a table.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"no table at {path}; give a CSV file such as a study's results.csv")
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:  # what pandas and decoding raise are ValueErrors
+        reason = str(error).strip()
+        raise InputError(f"{path} is not a CSV table: {reason}; give a file whose first line names columns") from error
 
 
 def need_columns(table: pd.DataFrame, names: Sequence[str]) -> None:
@@ -46,7 +62,7 @@ def numbers(table: pd.DataFrame, name: str, *, positive: bool = True, below: flo
         why = f"is not below the bound {below:g}; check the bound (1 for fractions, 100 for percent)"
     if bad.any():
         place = int(np.flatnonzero(bad)[0])
-        raise InputError(f"column {name!r}, row {table.index[place]}: {column.iloc[place]!r} {why}")
+        raise InputError(f"column {name!r}, row {table.index[place]}: {_plain(column.iloc[place])!r} {why}")
     return values
 
 

@@ -26,11 +26,8 @@ def planner_grid(runs: list[Run]) -> dict[str, Any]:
 def _unfit(runs: list[Run]) -> str:
     """Why the planner cannot speak of these runs; empty if it can."""
     run = runs[0]
-    task = run.study.get("task", "classification")
     if len(runs) > 1:
         return "several studies are merged here, whose trials may differ in data; open the report of one"
-    if task != "classification":
-        return f"the planner counts encoders with a linear head, not the models of {task}"
     if run.study.get("model", {}).get("options"):
         return "model.options change the size of these models, and the planner knows registered sizes only"
     if missing := {"samples_seen", "device"} - set(run.results.columns):
