@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from timm.layers.weight_init import trunc_normal_
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
@@ -141,10 +142,12 @@ class Adventurer(nn.Module):
 
     @torch.no_grad()
     def _fix_positions(self) -> None:
-        """Writes sin-cos positions for the present grid, zeros for the class row."""
-        table = sincos_positions(self.patch_embed.grid_size, self.embed_dim)
-        table = torch.cat([table, table.new_zeros(1, self.embed_dim)])[None]
+        table = self.fixed_positions(self.patch_embed.grid_size)
         self.pos_embed = nn.Parameter(table.to(self.pos_embed), requires_grad=False)
+
+    def fixed_positions(self, grid: tuple[int, int]) -> Tensor:
+        """Sin-cos positions [1, N + 1, D] of a grid, zeros in the class row."""
+        return F.pad(sincos_positions(grid, self.embed_dim), (0, 0, 0, 1))[None]
 
     def forward(self, x: Tensor, progress: Callable[[int, int], None] | None = None) -> Tensor:
         """[B, 3, H, W] -> logits [B, classes].
