@@ -8,8 +8,11 @@ import timm
 import torch
 
 import patchscale.models as models
+from patchscale.cli.model import export as export_command
 from patchscale.errors import InputError
 from patchscale.models import export
+from patchscale.models.checkpoints import write_state
+from patchscale.tasks import ModelSpec, build_network
 
 
 def build(name="adventurer_pico_patch16", **options):
@@ -201,6 +204,36 @@ def test_export_to_onnx_agrees_under_onnxruntime(tmp_path):
         pytest.importorskip(name)
     assert models.export_onnx(build(depth=3), tmp_path / "m.onnx") < 1e-3
     assert (tmp_path / "m.onnx").stat().st_size > 1000
+
+
+LARGER = {
+    "segmentation": {"decoder": "linear"},
+    "masked": {"decoder_depth": 1, "decoder_dim": 32, "decoder_heads": 2},
+    "captioning": {},
+}
+
+
+@pytest.mark.parametrize("task", LARGER)
+def test_a_larger_model_gives_its_encoder_and_every_other_key_a_line(tmp_path, task):
+    spec = ModelSpec(name="deit_pico_patch16", patch_size=8, input_size=(16, 16), options={"depth": 1})
+    whole = build_network(task, spec, 5, LARGER[task])
+    path = tmp_path / "w.safetensors"
+    write_state(path, whole.state_dict(), models.model_config(whole.encoder))
+    encoder, report = models.load_model(path)
+    assert torch.equal(encoder.blocks[0].mlp.fc1.weight, whole.encoder.blocks[0].mlp.fc1.weight)
+    assert not report.missing
+    assert set(report.left_over) == {key for key in whole.state_dict() if not key.startswith("encoder.")}
+    with pytest.raises(InputError, match=f"more than an encoder with its head: {report.left_over[0]}"):
+        export_command(path, tmp_path / "m.onnx")
+
+
+def test_weights_that_are_not_whole_are_not_exported(tmp_path):
+    model = build("deit_pico_patch16", depth=1)
+    state = {key: value for key, value in model.state_dict().items() if key != "norm.bias"}
+    write_state(tmp_path / "w.safetensors", state, models.model_config(model))
+    with pytest.raises(InputError, match=r"not whole, without: norm\.bias"):
+        export_command(tmp_path / "w.safetensors", tmp_path / "m.onnx")
+    assert not (tmp_path / "m.onnx").exists()
 
 
 def test_export_names_the_packages_it_lacks(tmp_path, monkeypatch):

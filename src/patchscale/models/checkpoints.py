@@ -127,15 +127,18 @@ def load_resized(model: nn.Module, path: Path | str, *, old_grid: tuple[int, int
     return _fill(model, state, config, old_grid, path)
 
 
-def _encoder_of(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+def _encoder_of(state: dict[str, Tensor], model: nn.Module) -> tuple[dict[str, Tensor], list[str]]:
     """The encoder's weights alone where a file holds a larger model, whose encoder is then called `encoder`.
 
     A larger model, which has such a part itself, takes all.
+
+    Returns:
+        The weights, and the keys of the other parts.
     """
-    if hasattr(model, "encoder"):
-        return state
     own = {key.removeprefix("encoder."): value for key, value in state.items() if key.startswith("encoder.")}
-    return own or state
+    if hasattr(model, "encoder") or not own:
+        return state, []
+    return own, [key for key in state if not key.startswith("encoder.")]
 
 
 def _fill(model, state, config, old_grid=None, path: Path | str = "the checkpoint") -> LoadReport:
@@ -143,7 +146,9 @@ def _fill(model, state, config, old_grid=None, path: Path | str = "the checkpoin
         height, width = config["input_size"]
         finer, patch_size = config.get("sequence_extension", 1), config["patch_size"]
         old_grid = (height // patch_size * finer, width // patch_size * finer)
-    tensors, report = resize_state_dict(_encoder_of(state, model), model, old_grid=old_grid)
+    own, others = _encoder_of(state, model)
+    tensors, report = resize_state_dict(own, model, old_grid=old_grid)
+    report.left_over += others
     if not tensors:
         raise InputError(f"{path} has no weights for {type(model).__name__}: none of its {len(state)} keys fit")
     model.load_state_dict(tensors, strict=False)
