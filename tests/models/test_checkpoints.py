@@ -2,10 +2,13 @@
 
 import argparse
 import os
+import warnings
 
 import pytest
 import timm
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 import patchscale.models as models
 from patchscale.cli.model import export as export_command
@@ -161,6 +164,42 @@ def test_convert_needs_what_shapes_cannot_tell(tmp_path):
         models.convert(_write(tmp_path / "b.pth", {"conv.weight": torch.ones(1)}), tmp_path / "w2.safetensors")
     with pytest.raises(InputError, match=r"must end with \.safetensors"):
         models.convert(source, tmp_path / "w.bin")
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("deit_pico_patch16", "patch_embed.proj.weight"),
+        ("deit_pico_patch16", "pos_embed"),
+        ("deit_pico_patch16", "blocks.0.mlp.fc1.weight"),
+        ("adventurer_pico_patch16", "patch_embed.proj.weight"),
+        ("adventurer_pico_patch16", "layers.0.mixer.out_proj.weight"),
+        ("adventurer_pico_patch16", "layers.0.mixer.A_log"),
+        ("adventurer_pico_patch16", "layers.0.mixer.conv1d.weight"),
+        ("adventurer_pico_patch16", "layers.0.mlp.w1.weight"),
+    ],
+)
+def test_convert_names_what_it_reads_sizes_off(tmp_path, name, missing):
+    state = build(name, depth=1, input_size=(16, 16)).state_dict()
+    odd = state | {missing: state.pop(missing)[..., None, None, None]}
+    with pytest.raises(InputError, match=f"the checkpoint has no {missing}"):
+        models.convert(_write(tmp_path / "a.pth", state), tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match=rf"{missing} of the checkpoint has shape \[.*1, 1, 1\], expected \d axes"):
+        models.convert(_write(tmp_path / "b.pth", odd), tmp_path / "w.safetensors")
+
+
+@settings(deadline=None, max_examples=50)
+@given(content=st.binary(min_size=1, max_size=40))
+@example(content=b"hi")  # KeyError
+@example(content=b"s")  # IndexError
+@example(content=b"J")  # struct.error
+def test_bytes_that_are_no_checkpoint_are_refused(tmp_path_factory, content):
+    source = tmp_path_factory.mktemp("bytes") / "a.pth"
+    source.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of pickle protocols that the bytes seem to name
+        with pytest.raises(InputError, match=r"is refused|not a readable checkpoint|holds a"):
+            models.convert(source, source.with_suffix(".safetensors"))
 
 
 class Evil:
