@@ -9,6 +9,7 @@ import timm
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 import patchscale.models as models
 from patchscale.cli.model import export as export_command
@@ -164,6 +165,19 @@ def test_convert_needs_what_shapes_cannot_tell(tmp_path):
         models.convert(_write(tmp_path / "b.pth", {"conv.weight": torch.ones(1)}), tmp_path / "w2.safetensors")
     with pytest.raises(InputError, match=r"must end with \.safetensors"):
         models.convert(source, tmp_path / "w.bin")
+
+
+def test_convert_takes_safetensors_that_do_not_say_what_they_are(tmp_path):
+    model = build("deit_pico_patch16", depth=2, input_size=(16, 16))
+    save_file(model.state_dict(), tmp_path / "plain.safetensors")
+    models.convert(tmp_path / "plain.safetensors", tmp_path / "w.safetensors")
+    same_outputs(model, models.load_model(tmp_path / "w.safetensors")[0], (16, 16))
+    with pytest.raises(InputError, match="holds one set of weights"):
+        models.convert(tmp_path / "plain.safetensors", tmp_path / "e.safetensors", ema=True)
+    models.save_model(build(input_size=(16, 16), flip="paper"), tmp_path / "ours.safetensors")
+    with pytest.raises(InputError, match=r"carries its configuration \(adventurer_pico_patch16\) already"):
+        models.convert(tmp_path / "ours.safetensors", tmp_path / "released.safetensors")
+    assert not list(tmp_path.glob("[er]*"))
 
 
 @pytest.mark.parametrize(

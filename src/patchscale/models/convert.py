@@ -172,13 +172,18 @@ def convert(
         input_size, num_heads: see `infer_config`.
 
     Raises:
-        InputError: a file that would execute code, or that fits no model. Nothing is written then.
+        InputError: a file that would execute code, that fits no model, or that says itself which model it is. Nothing
+            is written then.
     """
     source, target = Path(source), Path(target)
     if target.suffix != ".safetensors":
         raise InputError(f"the target {target} must end with .safetensors")
     if source.suffix == ".safetensors":
-        state, _ = read_checkpoint(source)
+        state, stored = read_checkpoint(source)
+        if stored is not None:
+            raise InputError(f"{source} carries its configuration ({stored.get('model')}) already; use it as it is")
+        if ema:
+            raise InputError(f"{source} holds one set of weights, and a .pth may hold averaged ones; leave ema out")
     else:
         state = select_state(read_pickle(source), ema=ema, path=source)
     config = infer_config(state, input_size=input_size, num_heads=num_heads)
