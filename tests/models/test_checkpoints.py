@@ -154,6 +154,34 @@ def test_convert_deit_and_mae(tmp_path):
     assert done.config["num_classes"] == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "lost"),
+    [
+        ({"init_values": 0.1}, r"no blocks\.0\.ls1\.gamma"),
+        ({"qk_norm": True}, r"no blocks\.0\.attn\.q_norm\.weight"),
+        ({"reg_tokens": 3}, "reg_token, a row that no model here has"),
+    ],
+)
+def test_convert_leaves_nothing_behind_that_outputs_need(tmp_path, options, lost):
+    model = timm.create_model("deit_tiny_patch16_224", img_size=32, patch_size=8, depth=2, **options)
+    with pytest.raises(InputError, match=lost):
+        models.convert(_write(tmp_path / "a.pth", model.state_dict()), tmp_path / "w.safetensors")
+    assert not (tmp_path / "w.safetensors").exists()
+
+
+@pytest.mark.parametrize("key", ["norm_pre.weight", "fc_norm.weight", "pre_logits.fc.weight", "patch_embed.norm.bias"])
+def test_convert_refuses_layers_without_a_place(tmp_path, key):
+    state = build("deit_tiny_patch16", input_size=(16, 16), depth=1).state_dict() | {key: torch.ones(192)}
+    with pytest.raises(InputError, match=f"does not fit deit_tiny_patch16, which has no {key}"):
+        models.convert(_write(tmp_path / "a.pth", state), tmp_path / "w.safetensors")
+
+
+def test_convert_refuses_a_distilled_deit(tmp_path):
+    model = timm.create_model("deit_tiny_distilled_patch16_224", img_size=32, patch_size=8, depth=2)
+    with pytest.raises(InputError, match="dist_token, a row that no model here has"):
+        models.convert(_write(tmp_path / "a.pth", model.state_dict()), tmp_path / "w.safetensors")
+
+
 def test_convert_needs_what_shapes_cannot_tell(tmp_path):
     source = _write(tmp_path / "a.pth", {"model": build().state_dict()})
     with pytest.raises(InputError, match="24 position rows are not a square grid"):

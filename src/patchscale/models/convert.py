@@ -9,7 +9,7 @@ import argparse
 import math
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,10 @@ from patchscale.errors import InputError
 from patchscale.models.checkpoints import read_checkpoint, write_state
 from patchscale.models.registry import create
 from patchscale.models.resizing import LoadReport, resize_state_dict
+
+EXTRA_ROWS = ("dist_token", "reg_token")
+OF_FEATURES = ("patch_embed.", "blocks.", "layers.", "norm", "fc_norm.", "pre_logits.", *EXTRA_ROWS)
+"""How keys begin that a model cannot do without; an MAE's decoder, a mask token or a second head can stay behind."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def infer_config(
         num_heads: needed for a ViT of a width that no DeiT has.
 
     Raises:
-        InputError: neither a ViT nor an Adventurer, or a size that shapes cannot tell.
+        InputError: neither a ViT nor an Adventurer, one with further tokens, or a size that shapes cannot tell.
     """
     if "layers.0.mixer.in_proj.weight" in state:
         family, blocks = "adventurer", "layers"
@@ -100,6 +104,8 @@ def infer_config(
         raise InputError(
             f"neither an Adventurer nor a ViT: the checkpoint's first keys are {', '.join(list(state)[:4])}"
         )
+    if extra := [key for key in EXTRA_ROWS if key in state]:
+        raise InputError(f"the checkpoint has a {extra[0]}, a row that no model here has; give one without")
     dim, chans, _, patch = _shape(state, "patch_embed.proj.weight", 4)
     depth = 1 + max(int(key.split(".")[1]) for key in state if re.match(rf"{blocks}\.\d", key))
     if input_size is None:
@@ -153,6 +159,12 @@ def _mixer_config(state: Mapping[str, Tensor], dim: int) -> dict[str, Any]:
     return config if hidden == int(2.5 * dim) else {**config, "mlp_ratio": hidden / dim}
 
 
+def _refuse_unplaced(keys: Sequence[str], model: str, source: Path) -> None:
+    """Raises InputError where what computes the features, or stands before the head, has no place in the model."""
+    if lost := [key for key in keys if key.startswith(OF_FEATURES)]:
+        raise InputError(f"{source} does not fit {model}, which has no {', '.join(lost[:4])}; its outputs would differ")
+
+
 def convert(
     source: Path | str,
     target: Path | str,
@@ -198,5 +210,6 @@ def convert(
             f"{source} does not fit {config['model']}: missing {', '.join(report.missing[:4]) or 'nothing'}; "
             f"other shapes {', '.join(report.reinitialised) or 'none'}"
         )
+    _refuse_unplaced(report.left_over, config["model"], source)
     write_state(target, tensors, config, {"source": source.name, "weights": "model_ema" if ema else "model"})
     return Conversion(target, config, report)
