@@ -55,6 +55,36 @@ def test_any_timm_vit_and_timm_built_models_come_back(tmp_path):
     assert again.flip == "released"
 
 
+@pytest.mark.parametrize("name", ["deit_pico_patch16", "adventurer_pico_patch16", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize(("built", "now"), [("token", "avg"), ("avg", "token"), ("avg", ""), ("token", "token")])
+def test_the_pooling_comes_back_as_it_is(tmp_path, name, built, now):
+    """timm puts the last norm before or behind the pooling when it builds, and leaves it there."""
+    model = build(name, depth=2, global_pool=built)
+    model.reset_classifier(5, now)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    models.save_model(model, tmp_path / "w.safetensors")
+    again, report = models.load_model(tmp_path / "w.safetensors")
+    assert (again.global_pool, report.missing, report.left_over) == (now, [], [])
+    same_outputs(model, again)
+    assert models.model_config(again) == models.model_config(model)
+
+
+def test_an_unchanged_pooling_is_not_written(tmp_path):
+    model = build("deit_pico_patch16")
+    before = models.model_config(model)
+    model.reset_classifier(7, "token")
+    assert models.model_config(model) == before | {"num_classes": 7}
+
+
+def test_a_changed_pooling_that_nobody_could_build_is_refused():
+    model = build("eva02_tiny_patch14_224", depth=1)
+    models.model_config(model)
+    model.reset_classifier(5, "token")
+    with pytest.raises(InputError, match="built with global_pool='avg' and has 'token' now"):
+        models.model_config(model)
+
+
 def test_a_conflicting_flip_is_an_error(tmp_path):
     models.save_model(build(flip="released"), tmp_path / "w.safetensors")
     with pytest.raises(InputError, match=r"flip='paper' contradicts .* flip='released'"):

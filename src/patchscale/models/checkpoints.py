@@ -9,10 +9,12 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from patchscale.errors import InputError
 from patchscale.files import write_bytes
+from patchscale.models.adventurer import Adventurer
 from patchscale.models.registry import create
 from patchscale.models.resizing import LoadReport, resize_state_dict
 
@@ -23,7 +25,8 @@ def model_config(model: nn.Module) -> dict[str, Any]:
     """The arguments of `create` that build this model as it is now.
 
     Raises:
-        InputError: the model was not built by its registered name, so nobody could build it again.
+        InputError: the model was not built by its registered name, or pools otherwise than it was built to and is
+            neither ours nor timm's plain ViT; nobody could build it again.
     """
     built = getattr(model, "built_with", None)
     if built is None:
@@ -38,7 +41,19 @@ def model_config(model: nn.Module) -> dict[str, Any]:
     for name in ("flip", "positions"):
         if hasattr(model, name):
             config[name] = getattr(model, name)
-    return config
+    return config if getattr(model, "global_pool", None) == model.built_pool else config | _pooling(model)
+
+
+def _pooling(model: Any) -> dict[str, Any]:
+    """The arguments that build a model with the pooling that it has now; where its last norm stands does not change."""
+    if isinstance(model, VisionTransformer):
+        return {"global_pool": model.global_pool, "fc_norm": not isinstance(model.fc_norm, nn.Identity)}
+    if isinstance(model, Adventurer):
+        return {"global_pool": model.global_pool}
+    raise InputError(
+        f"{type(model).__name__} was built with global_pool={model.built_pool!r} and has {model.global_pool!r} now; "
+        f"build it with global_pool={model.global_pool!r}"
+    )
 
 
 def save_model(model: nn.Module, path: Path | str, extra: Mapping[str, str] | None = None) -> None:
