@@ -57,7 +57,24 @@ def test_predictions_depend_on_visible_patches_alone(name: str) -> None:
         assert not torch.allclose(model(batch.inputs, batch.targets), model(seen, batch.targets))
 
 
-@FAMILIES
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("vit_base_patch16_clip_224", {}),  # a norm before the blocks
+        ("deit3_small_patch16_224", {}),  # no position for the class token
+        ("vit_base_patch16_siglip_224", {}),  # no class token
+        ("vit_small_patch16_dinov3", {}),  # rotary positions
+        ("vit_tiny_patch16_224", {"reg_tokens": 4}),
+        ("deit_pico_patch16", {"class_token": False, "global_pool": "avg"}),
+    ],
+)
+def test_an_encoder_that_needs_more_than_class_token_and_patches_is_refused(name: str, options: dict) -> None:
+    spec = ModelSpec(name=name, patch_size=4, input_size=(16, 16), options={"depth": 1, **options})
+    with torch.device("meta"), pytest.raises(InputError, match=f"task masked runs .*, and {name} needs more"):
+        build_network("masked", spec, 0, OPTIONS)
+
+
+@pytest.mark.parametrize("name", ["deit_pico_patch16", "adventurer_pico_patch16", "vit_tiny_patch16_224"])
 def test_with_every_patch_visible_the_encoder_is_the_plain_one(name: str) -> None:
     spec = ModelSpec(name=name, patch_size=4, input_size=(12, 16), options={"depth": 3})
     model = build_network("masked", spec, 0, OPTIONS).eval()
