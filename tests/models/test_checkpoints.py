@@ -3,6 +3,7 @@
 import argparse
 import os
 import warnings
+from typing import Any
 
 import pytest
 import timm
@@ -91,6 +92,39 @@ def test_a_conflicting_flip_is_an_error(tmp_path):
         models.load_model(tmp_path / "w.safetensors", flip="paper")
     with pytest.raises(InputError, match="was trained with flip='released', the model has flip='paper'"):
         models.load_resized(build(flip="paper"), tmp_path / "w.safetensors")
+
+
+def segmenter(tmp_path, name="adventurer_pico_patch16", patch_size=8, **spec):
+    """A segmenter and a file of its weights."""
+    options = {"depth": 1, **spec.pop("options", {})}
+    spec = ModelSpec(name=name, patch_size=patch_size, input_size=(16, 24), options=options, **spec)
+    whole: Any = build_network("segmentation", spec, 5, {"decoder": "linear"})
+    path = tmp_path / f"{patch_size}.safetensors"
+    write_state(path, whole.state_dict(), models.model_config(whole.encoder))
+    return whole, path
+
+
+def test_a_conflicting_flip_of_a_whole_model_is_an_error(tmp_path):
+    _, path = segmenter(tmp_path, options={"flip": "released"})
+    models.load_resized(segmenter(tmp_path, patch_size=4, options={"flip": "released"})[0], path)
+    with pytest.raises(InputError, match="was trained with flip='released', the model has flip='paper'"):
+        models.load_resized(segmenter(tmp_path, patch_size=4)[0], path)
+
+
+@pytest.mark.parametrize("name", ["deit_pico_patch16", "adventurer_pico_patch16"])
+def test_a_whole_model_moves_with_its_encoder(tmp_path, name):
+    whole, path = segmenter(tmp_path, name)
+    finer, _ = segmenter(tmp_path, name, patch_size=4)
+    report = models.load_resized(finer, path)
+    assert set(report.resized) == {"encoder.patch_embed.proj.weight", "encoder.pos_embed"}
+    assert not report.missing + report.left_over + list(report.reinitialised)
+    encoder, _ = models.load_model(path, patch_size=4)
+    torch.testing.assert_close(finer.encoder.pos_embed, encoder.pos_embed)
+    torch.testing.assert_close(finer.decoder.classifier.weight, whole.decoder.classifier.weight)
+    fixed, _ = segmenter(tmp_path, name, patch_size=4, positions="sincos")
+    before = fixed.encoder.pos_embed.clone()
+    assert "encoder.pos_embed" in models.load_resized(fixed, path).reinitialised
+    assert torch.equal(fixed.encoder.pos_embed, before)
 
 
 @pytest.mark.parametrize("name", ["deit_pico_patch16", "adventurer_pico_patch16", "vit_tiny_patch16_224"])

@@ -122,7 +122,7 @@ def load_model(path: Path | str, **changes: Any) -> tuple[nn.Module, LoadReport]
 
 
 def load_resized(model: nn.Module, path: Path | str, *, old_grid: tuple[int, int] | None = None) -> LoadReport:
-    """Fills `model` from a safetensors file, moving patch weight and positions to the model's patch and input size.
+    """Fills `model` from a safetensors file; an encoder's patches and positions, also in a larger model, are resized.
 
     Args:
         old_grid: token grid of the checkpoint if its metadata do not say and it is not square.
@@ -134,10 +134,11 @@ def load_resized(model: nn.Module, path: Path | str, *, old_grid: tuple[int, int
         InputError: unreadable file, no key in common, or a flip rule other than the model's.
     """
     state, config = read_checkpoint(path)
-    if config is not None and "flip" in config and config["flip"] != getattr(model, "flip", config["flip"]):
+    stored = (config or {}).get("flip")
+    own = getattr(getattr(model, "encoder", model), "flip", stored)
+    if stored not in (None, own):
         raise InputError(
-            f"{path} was trained with flip={config['flip']!r}, the model has flip={getattr(model, 'flip', None)!r}; "
-            f"build it with flip={config['flip']!r}"
+            f"{path} was trained with flip={stored!r}, the model has flip={own!r}; build it with flip={stored!r}"
         )
     return _fill(model, state, config, old_grid, path)
 
