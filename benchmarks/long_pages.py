@@ -144,7 +144,7 @@ def take_steps(loss_of: Callable[[int], Tensor], parameters: Iterable[nn.Paramet
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("encode", "train"))
+    parser.add_argument("what", choices=("encode", "train"), nargs="?", default="encode")
     parser.add_argument("--pages", type=int, help="8 to encode, 5 to train on")
     parser.add_argument("--keep", type=int, default=256, help="tokens of each band of 1,760 pixels, a page")
     parser.add_argument("--picture", type=Path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -81,3 +82,13 @@ def test_light_commands_load_no_torch(code: str) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "LIGHT", done.stdout + done.stderr
     assert done.returncode == 0, done.stderr
+
+
+def test_the_benchmark_of_long_pages_needs_no_argument(tmp_path: Path) -> None:
+    """`make bench` gives none; without the pages it says what is missing."""
+    script = SOURCE.parents[1] / "benchmarks" / "long_pages.py"
+    environment = {**os.environ, "PATCHSCALE_DATA": str(tmp_path)}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment)
+    assert done.stderr.splitlines()[-1].endswith(
+        f"{tmp_path}/doc-pages does not exist; set PATCHSCALE_DATA to the folder that holds doc-pages"
+    )

@@ -8,7 +8,8 @@ import torch
 from patchscale.errors import InputError
 from patchscale.models import create
 from patchscale.models.checkpoints import load_model, save_model
-from patchscale.tasks import ModelSpec
+from patchscale.tasks import TASKS, ModelSpec, build_network
+from patchscale.training import TrialConfig
 from patchscale.training.costs import cost_of
 
 NAMES = ["deit_pico_patch16", "adventurer_pico_patch16"]
@@ -65,6 +66,42 @@ def test_weights_remember_the_extension_and_move(name, tmp_path):
     moved, report = load_model(tmp_path / "weights.safetensors", input_size=(32, 24))
     assert moved.patch_embed.grid_size == (8, 6)
     assert "pos_embed" in report.resized
+
+
+def trial(task: str, **model) -> TrialConfig:
+    options = {"flexible_classification": {"patch_sizes": [8, 4]}}
+    content = {
+        "task": task,
+        "task_options": options.get(task, {}),
+        "model": {"name": "deit_pico_patch16", "patch_size": 8, "input_size": 16} | model,
+        "data": {"name": "digits_in_clutter"},
+        "recipe": {"steps": 1},
+    }
+    return TrialConfig.model_validate(content)
+
+
+@pytest.mark.parametrize("task", sorted(set(TASKS) - {"classification", "segmentation"}))
+def test_a_task_that_goes_by_the_grid_of_the_patches_refuses_a_longer_sequence(task):
+    trial(task)
+    with pytest.raises(ValueError, match=f"task {task} goes by the grid of the patches; leave out .*extension 2"):
+        trial(task, sequence_extension=2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("decoder", ["upernet", "linear"])
+def test_segmentation_reads_the_longer_sequence_at_any_size(name, decoder):
+    spec = trial("segmentation", name=name, sequence_extension=2).model
+    model = build_network("segmentation", spec, 3, {"decoder": decoder, "channels": 8}).eval()
+    assert model.features(torch.zeros(1, 3, 16, 16))[-1].shape[2:] == (4, 4)
+    assert model(torch.zeros(1, 3, 16, 16)).shape == (1, 3, 16, 16)
+    assert model(torch.zeros(1, 3, 32, 24)).shape == (1, 3, 32, 24)
+
+
+@pytest.mark.parametrize("task", sorted(set(TASKS) - {"classification"}))
+@pytest.mark.parametrize("kept", [{}, {"kept_tokens": 2}])
+def test_a_task_that_needs_every_token_refuses_a_model_that_reduces_them(task, kept):
+    with pytest.raises(ValueError, match=f"task {task} needs every token; lct_vit_tiny_patch16 reduces them"):
+        trial(task, name="lct_vit_tiny_patch16", **kept)
 
 
 def test_an_extension_below_one_is_refused():

@@ -15,8 +15,9 @@ from patchscale.cost import estimate
 from patchscale.cost.reduction import TokenReduction
 from patchscale.errors import InputError
 from patchscale.laws import published
-from patchscale.models import create, load_model, load_resized, save_model, trainable_parameters
+from patchscale.models import create, load_model, load_resized, resize_state_dict, save_model, trainable_parameters
 from patchscale.models.checkpoints import write_state
+from patchscale.models.flexible import AtPatchSize
 
 SIZES = {"ViT-Ti": "tiny_patch16", "ViT-S": "small_patch16", "ViT-B": "base_patch16", "ViT-L": "large_patch16"}
 SIZES["ViT-H"] = "huge_patch14"
@@ -90,6 +91,14 @@ def test_positions_are_maes():
     np.testing.assert_allclose(model.pos_embed[0, 1:].numpy(), np.array(expected), atol=1e-6)
     assert (model.pos_embed[0, 0] == 0).all()
     assert not model.pos_embed.requires_grad
+
+
+def test_positions_are_maes_at_another_patch_size():
+    model, fine = tiny().eval(), tiny(patch_size=4).eval()
+    moved, _ = resize_state_dict(model.state_dict(), fine)
+    fine.load_state_dict({"pos_embed": fine.pos_embed} | moved)
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(AtPatchSize(model, 4)(images), fine(images))
 
 
 def test_mae_weights_load(tmp_path):

@@ -5,6 +5,7 @@ import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.modules.module import register_module_forward_hook
 
 import patchscale.models  # noqa: F401  (registers the names with timm)
 from patchscale.mixers import lean
@@ -64,6 +65,36 @@ def test_lean_equals_plain_with_stochastic_depth(monkeypatch, floats, backend):
     monkeypatch.setattr(lean, "TILE_FLOATS_CPU", floats)
     monkeypatch.setattr(lean, "TILE_ROWS_CPU", (1, 1 << 30))
     assert_equal(build(drop_path_rate=0.6, chunk_size=8, backend=backend), torch.randn(5, 3, 4, 6, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("where", ["after", "before", "everywhere", "embedded"])
+def test_what_hooks_keep_is_not_overwritten(where):
+    """A hook that keeps what it sees, as feature extraction does, has every layer's own rows."""
+    kept, clones = [], []
+
+    def keep(module, args, output=None):
+        if module in seen:
+            rows = args[0] if output is None else output
+            kept.append(rows)
+            clones.append(rows.clone())
+
+    model, images = build().eval(), torch.randn(2, 3, 4, 6, dtype=torch.float64)
+    plain = build(dynamic_img_size=True).eval()
+    plain.load_state_dict(model.state_dict())
+    model, seen = (plain, {plain.pos_drop}) if where == "embedded" else (model, set(model.layers))
+    want = model(images).detach()
+    if where == "everywhere":
+        handles = [register_module_forward_hook(keep)]
+    elif where == "before":
+        handles = [layer.register_forward_pre_hook(keep) for layer in seen]
+    else:
+        handles = [layer.register_forward_hook(keep) for layer in seen]
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), want)
+    for handle in handles:
+        handle.remove()
+    assert len(kept) == len(seen)
+    assert all(torch.equal(rows, clone) for rows, clone in zip(kept, clones, strict=True))
 
 
 @pytest.mark.parametrize("floats", [1, 1 << 30])

@@ -63,6 +63,9 @@ def test_padding_of_a_question_changes_nothing():
     first = model.vision(images, torch.tensor([[4, 5, -1]]), 5)
     model.fusion.words.weight.data[0] += 1.0  # the row that padding looks up
     assert torch.equal(first, model.vision(images, torch.tensor([[4, 5, -1]]), 5))
+    alone = model.vision(images, torch.tensor([[4, 5]]), 5)
+    for padded in ([[4, 5, -1]], [[4, 5, -1, -1, -1, -1]]):
+        torch.testing.assert_close(model.vision(images, torch.tensor(padded), 5), alone)
 
 
 def test_loss_counts_answers_only_and_the_next_word():

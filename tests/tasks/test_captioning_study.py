@@ -63,7 +63,8 @@ def test_a_trial_starts_from_the_whole_model_of_another(trained, tmp_path):
     config = TrialConfig.model_validate(content)
     train(config, tmp_path, device=torch.device("cpu"))
     report = (tmp_path / "init.txt").read_text().splitlines()
-    assert "0 resized, 0 missing, 0 left over, 0 reinitialised" in report[1]
+    assert "0 resized, 0 missing, 0 left over, 1 reinitialised" in report[1]
+    assert report[2:] == ["reinitialised  encoder.pos_embed: fixed sin-cos positions of the model are kept"]
     assert (
         load_file(weights)["fusion.queries"].shape
         == load_file(tmp_path / "weights.safetensors")["fusion.queries"].shape

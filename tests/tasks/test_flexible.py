@@ -106,6 +106,9 @@ def test_what_does_not_fit_is_one_line() -> None:
     task = make_task(flexible_trial(model=other))
     with pytest.raises(InputError, match="only models of patchscale"):
         task.loss(task.build_model(), task.batch(torch.arange(4), 0, slice(0, 4)))
+    longer = create("deit_pico_patch16", input_size=(16, 16), patch_size=8, num_classes=5, sequence_extension=2)
+    with pytest.raises(InputError, match="without sequence_extension"):
+        AtPatchSize(longer, 4)
 
 
 @pytest.mark.slow

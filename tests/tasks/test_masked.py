@@ -57,7 +57,24 @@ def test_predictions_depend_on_visible_patches_alone(name: str) -> None:
         assert not torch.allclose(model(batch.inputs, batch.targets), model(seen, batch.targets))
 
 
-@FAMILIES
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("vit_base_patch16_clip_224", {}),  # a norm before the blocks
+        ("deit3_small_patch16_224", {}),  # no position for the class token
+        ("vit_base_patch16_siglip_224", {}),  # no class token
+        ("vit_small_patch16_dinov3", {}),  # rotary positions
+        ("vit_tiny_patch16_224", {"reg_tokens": 4}),
+        ("deit_pico_patch16", {"class_token": False, "global_pool": "avg"}),
+    ],
+)
+def test_an_encoder_that_needs_more_than_class_token_and_patches_is_refused(name: str, options: dict) -> None:
+    spec = ModelSpec(name=name, patch_size=4, input_size=(16, 16), options={"depth": 1, **options})
+    with torch.device("meta"), pytest.raises(InputError, match=f"task masked runs .*, and {name} needs more"):
+        build_network("masked", spec, 0, OPTIONS)
+
+
+@pytest.mark.parametrize("name", ["deit_pico_patch16", "adventurer_pico_patch16", "vit_tiny_patch16_224"])
 def test_with_every_patch_visible_the_encoder_is_the_plain_one(name: str) -> None:
     spec = ModelSpec(name=name, patch_size=4, input_size=(12, 16), options={"depth": 3})
     model = build_network("masked", spec, 0, OPTIONS).eval()
@@ -134,7 +151,9 @@ def test_pretrained_weights_start_a_classification_at_another_patch_size(name: s
     assert "resized        patch_embed.proj.weight: [64, 3, 4, 4] -> [64, 3, 8, 8]" in taken
     lines = taken.splitlines()
     assert {line.split()[1].split(".")[0] for line in lines if line.startswith("missing")} == {"head"}
-    assert not any(line.startswith("left over") for line in lines)
+    left_over = [line.split()[2] for line in lines if line.startswith("left over")]
+    others = [key for key in load_weights(weights).model.state_dict() if not key.startswith("encoder.")]
+    assert sorted(left_over) == sorted(others)
     plain_model = create(name, input_size=(16, 16), patch_size=8, num_classes=0, depth=2)
     assert f"{len(plain_model.state_dict()) - 2} keys loaded, 2 resized" in taken
 

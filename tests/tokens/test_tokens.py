@@ -15,6 +15,8 @@ from patchscale.tokens import (
     resize_positions,
     sincos_positions,
 )
+from patchscale.tokens.positions import _resize_matrix
+from patchscale.tokens.resize import _pseudo_inverse
 
 
 def test_grid_size_names_the_divisors_of_both_sides():
@@ -110,3 +112,17 @@ def test_shrinking_patches_is_the_least_squares_solution(new):
     residual = resize_patch_weight(weight, new).flatten(2) @ resize.T - weight.flatten(2)
     assert (residual @ resize).abs().max() < 1e-4
     assert resize_patch_weight(weight, 16) is weight
+
+
+def test_training_resizes_what_inference_resized_first():
+    """What is kept for equal sizes does not depend on the mode that it was first asked in."""
+    _resize_matrix.cache_clear()
+    _pseudo_inverse.cache_clear()
+    with torch.inference_mode():
+        resize_positions(torch.randn(1, 4, 8), (2, 2), (3, 5))
+        resize_patch_weight(torch.randn(8, 3, 4, 4), 3)
+    pos, weight = (torch.randn(shape, requires_grad=True) for shape in ((1, 4, 8), (8, 3, 4, 4)))
+    resize_positions(pos, (2, 2), (3, 5)).square().sum().backward()
+    resize_patch_weight(weight, 3).square().sum().backward()
+    assert pos.grad is not None
+    assert weight.grad is not None

@@ -134,10 +134,13 @@ def export(
     weights: Annotated[Path, typer.Argument(help="A .safetensors file with a configuration.")],
     target: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
 ) -> None:
-    """Write a model as ONNX and compare its outputs with torch's."""
+    """Write a classification, or an encoder alone, as ONNX and compare its outputs with torch's."""
     from patchscale.models import export_onnx, load_model
 
-    model, _ = load_model(weights)
+    model, report = load_model(weights)
+    if unfit := report.left_over or report.missing:
+        wrong = "holds more than an encoder with its head" if report.left_over else "is not whole, without"
+        raise InputError(f"{weights} {wrong}: {', '.join(unfit[:3])}; give the weights of a classification")
     difference = export_onnx(model, target)
     print(f"{target}: outputs differ from torch's by {difference:.1e} of the largest")
 

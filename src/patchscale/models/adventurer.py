@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from timm.layers.weight_init import trunc_normal_
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
+from torch.nn.modules import module as module_state
 from torch.utils.checkpoint import checkpoint
 
 from patchscale.errors import InputError
@@ -141,19 +143,22 @@ class Adventurer(nn.Module):
 
     @torch.no_grad()
     def _fix_positions(self) -> None:
-        """Writes sin-cos positions for the present grid, zeros for the class row."""
-        table = sincos_positions(self.patch_embed.grid_size, self.embed_dim)
-        table = torch.cat([table, table.new_zeros(1, self.embed_dim)])[None]
+        table = self.fixed_positions(self.patch_embed.grid_size)
         self.pos_embed = nn.Parameter(table.to(self.pos_embed), requires_grad=False)
+
+    def fixed_positions(self, grid: tuple[int, int]) -> Tensor:
+        """Sin-cos positions [1, N + 1, D] of a grid, zeros in the class row."""
+        return F.pad(sincos_positions(grid, self.embed_dim), (0, 0, 0, 1))[None]
 
     def forward(self, x: Tensor, progress: Callable[[int, int], None] | None = None) -> Tensor:
         """[B, 3, H, W] -> logits [B, classes].
 
         Without gradients (and in eval mode) the blocks run in place, one after the other, in tiles: memory beyond one
-        residual stream is constant. `progress(done, depth)` is called after each block.
+        residual stream is constant. Where hooks see the blocks they do not, because a hook may keep what it sees.
+        `progress(done, depth)` is called after each block.
         """
         x = self.embed(x)
-        free = not torch.is_grad_enabled() and not self.training
+        free = not (torch.is_grad_enabled() or self.training or _hooked(self.pos_drop, *self.layers))
         for i, layer in enumerate(self.layers):
             x = layer(x, inplace=True) if free else self._run(layer, x)
             if progress is not None:
@@ -292,6 +297,13 @@ class Adventurer(nn.Module):
             "stem": r"^cls_token|pos_embed|patch_embed",
             "blocks": [(r"^layers\.(\d+)", None), (r"^norm_f", (99999,))],
         }
+
+
+def _hooked(*modules: nn.Module) -> bool:
+    """Whether a forward hook sees what goes through these modules."""
+    if module_state._global_forward_hooks or module_state._global_forward_pre_hooks:
+        return True
+    return any(module._forward_hooks or module._forward_pre_hooks for module in modules)
 
 
 def _checked_pool(kind: str) -> str:

@@ -9,10 +9,12 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from patchscale.errors import InputError
 from patchscale.files import write_bytes
+from patchscale.models.adventurer import Adventurer
 from patchscale.models.registry import create
 from patchscale.models.resizing import LoadReport, resize_state_dict
 
@@ -23,7 +25,8 @@ def model_config(model: nn.Module) -> dict[str, Any]:
     """The arguments of `create` that build this model as it is now.
 
     Raises:
-        InputError: the model was not built by its registered name, so nobody could build it again.
+        InputError: the model was not built by its registered name, or pools otherwise than it was built to and is
+            neither ours nor timm's plain ViT; nobody could build it again.
     """
     built = getattr(model, "built_with", None)
     if built is None:
@@ -38,7 +41,19 @@ def model_config(model: nn.Module) -> dict[str, Any]:
     for name in ("flip", "positions"):
         if hasattr(model, name):
             config[name] = getattr(model, name)
-    return config
+    return config if getattr(model, "global_pool", None) == model.built_pool else config | _pooling(model)
+
+
+def _pooling(model: Any) -> dict[str, Any]:
+    """The arguments that build a model with the pooling that it has now; where its last norm stands does not change."""
+    if isinstance(model, VisionTransformer):
+        return {"global_pool": model.global_pool, "fc_norm": not isinstance(model.fc_norm, nn.Identity)}
+    if isinstance(model, Adventurer):
+        return {"global_pool": model.global_pool}
+    raise InputError(
+        f"{type(model).__name__} was built with global_pool={model.built_pool!r} and has {model.global_pool!r} now; "
+        f"build it with global_pool={model.global_pool!r}"
+    )
 
 
 def save_model(model: nn.Module, path: Path | str, extra: Mapping[str, str] | None = None) -> None:
@@ -107,7 +122,7 @@ def load_model(path: Path | str, **changes: Any) -> tuple[nn.Module, LoadReport]
 
 
 def load_resized(model: nn.Module, path: Path | str, *, old_grid: tuple[int, int] | None = None) -> LoadReport:
-    """Fills `model` from a safetensors file, moving patch weight and positions to the model's patch and input size.
+    """Fills `model` from a safetensors file; an encoder's patches and positions, also in a larger model, are resized.
 
     Args:
         old_grid: token grid of the checkpoint if its metadata do not say and it is not square.
@@ -119,23 +134,27 @@ def load_resized(model: nn.Module, path: Path | str, *, old_grid: tuple[int, int
         InputError: unreadable file, no key in common, or a flip rule other than the model's.
     """
     state, config = read_checkpoint(path)
-    if config is not None and "flip" in config and config["flip"] != getattr(model, "flip", config["flip"]):
+    stored = (config or {}).get("flip")
+    own = getattr(getattr(model, "encoder", model), "flip", stored)
+    if stored not in (None, own):
         raise InputError(
-            f"{path} was trained with flip={config['flip']!r}, the model has flip={getattr(model, 'flip', None)!r}; "
-            f"build it with flip={config['flip']!r}"
+            f"{path} was trained with flip={stored!r}, the model has flip={own!r}; build it with flip={stored!r}"
         )
     return _fill(model, state, config, old_grid, path)
 
 
-def _encoder_of(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+def _encoder_of(state: dict[str, Tensor], model: nn.Module) -> tuple[dict[str, Tensor], list[str]]:
     """The encoder's weights alone where a file holds a larger model, whose encoder is then called `encoder`.
 
     A larger model, which has such a part itself, takes all.
+
+    Returns:
+        The weights, and the keys of the other parts.
     """
-    if hasattr(model, "encoder"):
-        return state
     own = {key.removeprefix("encoder."): value for key, value in state.items() if key.startswith("encoder.")}
-    return own or state
+    if hasattr(model, "encoder") or not own:
+        return state, []
+    return own, [key for key in state if not key.startswith("encoder.")]
 
 
 def _fill(model, state, config, old_grid=None, path: Path | str = "the checkpoint") -> LoadReport:
@@ -143,7 +162,9 @@ def _fill(model, state, config, old_grid=None, path: Path | str = "the checkpoin
         height, width = config["input_size"]
         finer, patch_size = config.get("sequence_extension", 1), config["patch_size"]
         old_grid = (height // patch_size * finer, width // patch_size * finer)
-    tensors, report = resize_state_dict(_encoder_of(state, model), model, old_grid=old_grid)
+    own, others = _encoder_of(state, model)
+    tensors, report = resize_state_dict(own, model, old_grid=old_grid)
+    report.left_over += others
     if not tensors:
         raise InputError(f"{path} has no weights for {type(model).__name__}: none of its {len(state)} keys fit")
     model.load_state_dict(tensors, strict=False)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import math
 import pickle
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ from patchscale.errors import InputError
 from patchscale.models.checkpoints import read_checkpoint, write_state
 from patchscale.models.registry import create
 from patchscale.models.resizing import LoadReport, resize_state_dict
+
+EXTRA_ROWS = ("dist_token", "reg_token")
+OF_FEATURES = ("patch_embed.", "blocks.", "layers.", "norm", "fc_norm.", "pre_logits.", *EXTRA_ROWS)
+"""How keys begin that a model cannot do without; an MAE's decoder, a mask token or a second head can stay behind."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,9 @@ def read_pickle(path: Path | str) -> Any:
         text = str(error)
         what = text.split("GLOBAL ")[1].split(" ")[0] if "GLOBAL " in text else "what is not tensors"
         raise InputError(f"{path} would execute code ({what}) and is refused; nothing of it was run") from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise InputError(f"{path} is not a readable checkpoint ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # on bytes that are no pickle, torch's reader fails in whatever way they lead to
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(f"{path} is not a readable checkpoint ({type(error).__name__}: {reason})") from error
 
 
 def select_state(content: Any, *, ema: bool, path: Path | str) -> dict[str, Tensor]:
@@ -88,21 +94,22 @@ def infer_config(
         num_heads: needed for a ViT of a width that no DeiT has.
 
     Raises:
-        InputError: neither a ViT nor an Adventurer, or a size that shapes cannot tell.
+        InputError: neither a ViT nor an Adventurer, one with further tokens, or a size that shapes cannot tell.
     """
     if "layers.0.mixer.in_proj.weight" in state:
-        family, blocks = "adventurer", "layers."
+        family, blocks = "adventurer", "layers"
     elif "blocks.0.attn.qkv.weight" in state:
-        family, blocks = "deit", "blocks."
+        family, blocks = "deit", "blocks"
     else:
         raise InputError(
             f"neither an Adventurer nor a ViT: the checkpoint's first keys are {', '.join(list(state)[:4])}"
         )
-    weight = state["patch_embed.proj.weight"]
-    dim, chans, patch = weight.shape[0], weight.shape[1], weight.shape[-1]
-    depth = 1 + max(int(key.split(".")[1]) for key in state if key.startswith(blocks))
+    if extra := [key for key in EXTRA_ROWS if key in state]:
+        raise InputError(f"the checkpoint has a {extra[0]}, a row that no model here has; give one without")
+    dim, chans, _, patch = _shape(state, "patch_embed.proj.weight", 4)
+    depth = 1 + max(int(key.split(".")[1]) for key in state if re.match(rf"{blocks}\.\d", key))
     if input_size is None:
-        rows = state["pos_embed"].shape[-2] - int("cls_token" in state)
+        rows = _shape(state, "pos_embed", 2, 3)[-2] - int("cls_token" in state)
         side = math.isqrt(rows)
         if side * side != rows:
             raise InputError(f"{rows} position rows are not a square grid; give the input size as height and width")
@@ -124,7 +131,7 @@ def infer_config(
         if heads is None:
             raise InputError(f"the number of heads cannot be told from a width of {dim}; give num_heads")
         config["num_heads"] = heads
-        hidden = state["blocks.0.mlp.fc1.weight"].shape[0]
+        hidden = _shape(state, "blocks.0.mlp.fc1.weight", 2)[0]
         if hidden != 4 * dim:
             config["mlp_ratio"] = hidden / dim
     else:
@@ -132,15 +139,30 @@ def infer_config(
     return config
 
 
+def _shape(state: Mapping[str, Tensor], key: str, *axes: int) -> torch.Size:
+    """The shape of a tensor that must be there, with one of these numbers of axes."""
+    if key not in state:
+        raise InputError(f"the checkpoint has no {key}, off which sizes are read; give the weights of a whole model")
+    if state[key].ndim not in axes:
+        raise InputError(f"{key} of the checkpoint has shape {list(state[key].shape)}, expected {axes[-1]} axes")
+    return state[key].shape
+
+
 def _mixer_config(state: Mapping[str, Tensor], dim: int) -> dict[str, Any]:
-    inner = state["layers.0.mixer.out_proj.weight"].shape[1]
-    heads = state["layers.0.mixer.A_log"].shape[0]
-    channels, _, taps = state["layers.0.mixer.conv1d.weight"].shape
+    inner = _shape(state, "layers.0.mixer.out_proj.weight", 2)[1]
+    heads = _shape(state, "layers.0.mixer.A_log", 1)[0]
+    channels, _, taps = _shape(state, "layers.0.mixer.conv1d.weight", 3)
     found = {"expand": inner // dim, "headdim": inner // heads, "d_state": (channels - inner) // 2, "d_conv": taps}
     usual = {"expand": 2, "headdim": 64, "d_state": 64, "d_conv": 4}
     config: dict[str, Any] = {name: value for name, value in found.items() if value != usual[name]}
-    hidden = state["layers.0.mlp.w1.weight"].shape[0]
+    hidden = _shape(state, "layers.0.mlp.w1.weight", 2)[0]
     return config if hidden == int(2.5 * dim) else {**config, "mlp_ratio": hidden / dim}
+
+
+def _refuse_unplaced(keys: Sequence[str], model: str, source: Path) -> None:
+    """Raises InputError where what computes the features, or stands before the head, has no place in the model."""
+    if lost := [key for key in keys if key.startswith(OF_FEATURES)]:
+        raise InputError(f"{source} does not fit {model}, which has no {', '.join(lost[:4])}; its outputs would differ")
 
 
 def convert(
@@ -162,13 +184,18 @@ def convert(
         input_size, num_heads: see `infer_config`.
 
     Raises:
-        InputError: a file that would execute code, or that fits no model. Nothing is written then.
+        InputError: a file that would execute code, that fits no model, or that says itself which model it is. Nothing
+            is written then.
     """
     source, target = Path(source), Path(target)
     if target.suffix != ".safetensors":
         raise InputError(f"the target {target} must end with .safetensors")
     if source.suffix == ".safetensors":
-        state, _ = read_checkpoint(source)
+        state, stored = read_checkpoint(source)
+        if stored is not None:
+            raise InputError(f"{source} carries its configuration ({stored.get('model')}) already; use it as it is")
+        if ema:
+            raise InputError(f"{source} holds one set of weights, and a .pth may hold averaged ones; leave ema out")
     else:
         state = select_state(read_pickle(source), ema=ema, path=source)
     config = infer_config(state, input_size=input_size, num_heads=num_heads)
@@ -183,5 +210,6 @@ def convert(
             f"{source} does not fit {config['model']}: missing {', '.join(report.missing[:4]) or 'nothing'}; "
             f"other shapes {', '.join(report.reinitialised) or 'none'}"
         )
+    _refuse_unplaced(report.left_over, config["model"], source)
     write_state(target, tensors, config, {"source": source.name, "weights": "model_ema" if ema else "model"})
     return Conversion(target, config, report)

@@ -1,4 +1,7 @@
-"""DeiT: timm's `VisionTransformer` at any patch size, with learned or fixed sin-cos positions."""
+"""DeiT: timm's `VisionTransformer` at any patch size, with learned or fixed sin-cos positions.
+
+P prefix rows (the class token's), N tokens, D width.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,9 @@ from functools import partial
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
-from torch import nn
+from torch import Tensor, nn
 
 from patchscale.errors import InputError
 from patchscale.tokens import ExtendedPatchEmbed, PatchEmbed, sincos_positions
@@ -41,13 +45,16 @@ class DeiT(VisionTransformer):
         self._fix_positions()
 
     def _fix_positions(self) -> None:
-        if self.positions == "learned" or self.pos_embed is None:
+        pos = self.pos_embed
+        if self.positions == "learned" or pos is None:
             return
-        rows = self.pos_embed.shape[1] - self.patch_embed.num_patches
-        table = torch.zeros(1, self.pos_embed.shape[1], self.embed_dim, device=self.pos_embed.device)
-        if not table.is_meta:
-            table[0, rows:] = sincos_positions(self.patch_embed.grid_size, self.embed_dim).to(table)
-        self.pos_embed = nn.Parameter(table.to(self.pos_embed.dtype), requires_grad=False)
+        table = torch.empty_like(pos) if pos.is_meta else self.fixed_positions(self.patch_embed.grid_size).to(pos)
+        self.pos_embed = nn.Parameter(table, requires_grad=False)
+
+    def fixed_positions(self, grid: tuple[int, int]) -> Tensor:
+        """Sin-cos positions [1, P + N, D] of a grid, zeros in the prefix rows."""
+        prefix = 0 if self.no_embed_class else self.num_prefix_tokens
+        return F.pad(sincos_positions(grid, self.embed_dim), (0, 0, prefix, 0))[None]
 
     def set_input_size(self, img_size=None, patch_size=None) -> None:
         """As timm's; sin-cos positions are made anew, not interpolated."""

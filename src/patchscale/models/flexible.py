@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from patchscale.errors import InputError
 from patchscale.models.adventurer import Adventurer
-from patchscale.tokens import PatchEmbed, grid_size, resize_patch_weight, resize_positions, sincos_positions
+from patchscale.tokens import PatchEmbed, grid_size, resize_patch_weight, resize_positions
 
 
 class AtPatchSize(nn.Module):
@@ -28,9 +28,10 @@ class AtPatchSize(nn.Module):
 
     def __init__(self, encoder: nn.Module, patch_size: int) -> None:
         super().__init__()
-        if not isinstance(encoder.patch_embed, PatchEmbed):
+        if type(encoder.patch_embed) is not PatchEmbed:
             raise InputError(
-                "only models of patchscale change their patch size on the fly; use a deit_* or adventurer_*"
+                "only models of patchscale change their patch size on the fly; use a deit_* or adventurer_*, without "
+                "sequence_extension"
             )
         self.encoder, self.patch_size = encoder, patch_size
         self.grid = grid_size(encoder.patch_embed.img_size, patch_size)
@@ -51,14 +52,10 @@ class AtPatchSize(nn.Module):
     def _positions(self) -> Tensor:
         """[1, N + 1, D] on this view's grid: learned ones interpolated, fixed ones made anew."""
         encoder: Any = self.encoder
-        last = isinstance(encoder, Adventurer)
-        if getattr(encoder, "positions", "learned") == "learned":
-            return resize_positions(
-                encoder.pos_embed, encoder.patch_embed.grid_size, self.grid, class_row="last" if last else "first"
-            )
-        table = sincos_positions(self.grid, encoder.embed_dim).to(encoder.pos_embed)[None]
-        none = table.new_zeros(1, 1, encoder.embed_dim)
-        return torch.cat([table, none] if last else [none, table], dim=1)
+        if getattr(encoder, "positions", "learned") == "sincos":
+            return encoder.fixed_positions(self.grid).to(encoder.pos_embed)
+        row = "last" if isinstance(encoder, Adventurer) else "first"
+        return resize_positions(encoder.pos_embed, encoder.patch_embed.grid_size, self.grid, class_row=row)
 
 
 @contextmanager

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from patchscale.models.deit import DeiT
 from patchscale.models.reduction import reduce_tokens
-from patchscale.tokens import sincos_positions
 
 RELEASED_SLOTS = 64
 
@@ -31,16 +29,9 @@ class LctViT(DeiT):
         super().__init__(*args, global_pool=global_pool, **{**kwargs, "positions": "sincos"})
         reduce_tokens(self, "filtering_released", kept_tokens, class_token="routed")
 
-    def _fix_positions(self) -> None:
+    def fixed_positions(self, grid: tuple[int, int]) -> Tensor:
         """MAE's table: the first half of the width encodes the column, the second the row."""
-        super()._fix_positions()
-        if self.pos_embed is None or self.pos_embed.is_meta:
-            return
-        rows, cols = self.patch_embed.grid_size
-        half = self.embed_dim // 2
-        table = sincos_positions((rows, cols), self.embed_dim)
-        with torch.no_grad():
-            self.pos_embed[0, 1:] = torch.cat([table[:, half:], table[:, :half]], dim=1).to(self.pos_embed)
+        return super().fixed_positions(grid).roll(self.embed_dim // 2, dims=2)
 
 
 def trainable_parameters(model: nn.Module) -> int:

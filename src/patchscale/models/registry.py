@@ -48,8 +48,11 @@ _BUILD_ONLY = {  # arguments that do not describe the network, or that the finis
 }  # fmt: skip
 
 
-def _kept(arguments: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in arguments.items() if name not in _BUILD_ONLY}
+def _remembering(model: Any, name: str, arguments: dict[str, Any]) -> nn.Module:
+    """The model with what built it, and the pooling that it was built with, which `reset_classifier` can change."""
+    kept = {key: value for key, value in arguments.items() if key not in _BUILD_ONLY}
+    model.built_with, model.built_pool = {"model": name, **kept}, getattr(model, "global_pool", None)
+    return model
 
 
 def _register(shape: ModelShape) -> None:
@@ -68,8 +71,7 @@ def _register(shape: ModelShape) -> None:
             feature_cfg={"out_indices": 3, "feature_cls": "getter"},
             **arguments,
         )
-        model.built_with = {"model": shape.name, **_kept(kwargs)}  # type: ignore[assignment]
-        return model
+        return _remembering(model, shape.name, kwargs)
 
     build.__name__ = build.__qualname__ = shape.name
     build.__doc__ = f"{shape.name}: width {shape.embed_dim}, depth {shape.depth}."
@@ -136,7 +138,7 @@ def create(
     except TypeError as error:
         raise InputError(f"{name} does not take these arguments: {error}") from error
     if name not in SHAPES | LCT_SHAPES:
-        model.built_with = {"model": name, **_kept(arguments)}  # type: ignore[assignment]
+        _remembering(model, name, arguments)
     if name not in LCT_SHAPES and reducer != "none":
         if kept_tokens is None:
             raise InputError(f"reducer {reducer} needs kept_tokens, the number of tokens to keep")

@@ -78,6 +78,13 @@ def _moved_positions(pos: Tensor, model: nn.Module, old_grid: tuple[int, int] | 
     return torch.cat([pos[:, :prefix], patches], dim=1)
 
 
+def _encoder_with_positions(model: nn.Module, key: str) -> nn.Module | None:
+    """The encoder in `model` whose positions are called `key`; None where they are something else."""
+    part, _, name = key.rpartition(".")
+    owner = model.get_submodule(part) if name == "pos_embed" else None
+    return owner if hasattr(owner, "patch_embed") else None
+
+
 def resize_state_dict(
     state: Mapping[str, Tensor], model: nn.Module, *, old_grid: tuple[int, int] | None = None
 ) -> tuple[dict[str, Tensor], LoadReport]:
@@ -85,7 +92,7 @@ def resize_state_dict(
 
     Args:
         state: names and tensors of the checkpoint.
-        model: the model to be filled (a timm ViT or an Adventurer).
+        model: the model to be filled: a timm ViT or an Adventurer, or one that has it as a part.
         old_grid: token grid of the checkpoint; None takes a square one.
 
     Returns:
@@ -95,7 +102,6 @@ def resize_state_dict(
         InputError: positions whose grid cannot be told, or with other prefix rows than the model's.
     """
     target = model.state_dict()
-    fixed = getattr(model, "positions", "learned") == "sincos"
     out: dict[str, Tensor] = {}
     report = LoadReport()
     for key, value in state.items():
@@ -104,7 +110,8 @@ def resize_state_dict(
             continue
         want = tuple(target[key].shape)
         new = value
-        if key == "pos_embed" and fixed:
+        encoder = _encoder_with_positions(model, key)
+        if getattr(encoder, "positions", "learned") == "sincos":
             report.reinitialised[key] = "fixed sin-cos positions of the model are kept"
             continue
         if key.endswith("patch_embed.proj.weight"):
@@ -113,8 +120,8 @@ def resize_state_dict(
                 value = new = value.reshape(value.shape[0], want[1], side, side)
             if value.shape[:2] == want[:2]:
                 new = resize_patch_weight(value, want[-1])
-        elif key == "pos_embed":
-            new = _moved_positions(value, model, old_grid)
+        elif encoder is not None:
+            new = _moved_positions(value, encoder, old_grid)
         if tuple(new.shape) != want:
             report.reinitialised[key] = f"checkpoint {list(value.shape)}, model {list(want)}"
             continue

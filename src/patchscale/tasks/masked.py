@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from timm.models.vision_transformer import Block
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -56,11 +56,20 @@ class MaskedAutoencoder(nn.Module):
     Args:
         spec: of the encoder, which has no head.
         options: of the decoder.
+
+    Raises:
+        InputError: an encoder that is more than blocks and a last norm on one class token and its patches.
     """
 
     def __init__(self, spec: ModelSpec, options: Options) -> None:
         super().__init__()
         self.encoder: Any = models.create(spec.name, num_classes=0, **spec.arguments)
+        if not _is_plain(self.encoder):
+            raise InputError(
+                f"task masked runs an encoder's blocks on its class token and some patches, and {spec.name} needs more "
+                "(register tokens, a norm before the blocks, other positions) or has no class token; use a deit_*, an "
+                "adventurer_*, or a timm ViT of their build"
+            )
         self.decoder = Decoder(self.encoder.embed_dim, self.encoder.patch_embed.grid_size, spec.patch_size, options)
 
     def forward(self, images: Tensor, visible: Tensor) -> Tensor:
@@ -92,6 +101,20 @@ class MaskedAutoencoder(nn.Module):
         """Not offered: the encoder sees few tokens as it is."""
         if enable:
             raise InputError("masked autoencoding does not recompute blocks; leave grad checkpointing off")
+
+
+def _is_plain(encoder: Any) -> bool:
+    """Whether blocks and last norm on class token and patches, positions added, are all of the encoder."""
+    if isinstance(encoder, models.Adventurer):
+        return True
+    return (
+        isinstance(encoder, VisionTransformer)
+        and encoder.has_class_token
+        and encoder.num_prefix_tokens == 1
+        and not encoder.no_embed_class
+        and encoder.pos_embed is not None
+        and isinstance(encoder.norm_pre, nn.Identity)
+    )
 
 
 class Decoder(nn.Module):

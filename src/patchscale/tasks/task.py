@@ -105,6 +105,11 @@ class ModelSpec(BaseModel):
         }
 
     @property
+    def brings_reducer(self) -> bool:
+        """Whether the model reduces tokens by itself, to 64 where `kept_tokens` does not say."""
+        return self.name.startswith("lct_vit_")
+
+    @property
     def reduction(self) -> dict[str, Any]:
         """The arguments of `models.create` that reduce tokens; empty where all are kept.
 
@@ -112,7 +117,7 @@ class ModelSpec(BaseModel):
             InputError: fewer tokens to keep, but nothing that reduces them.
         """
         kept = {} if self.kept_tokens is None else {"kept_tokens": self.kept_tokens}
-        if self.name.startswith("lct_vit_"):
+        if self.brings_reducer:
             return kept
         everything = self.kept_tokens in (None, self.tokens)
         if self.reducer == "none":

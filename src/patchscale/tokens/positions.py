@@ -45,8 +45,9 @@ def sincos_positions(grid: tuple[int, int], dim: int, *, temperature: float = 10
 @lru_cache(maxsize=64)
 def _resize_matrix(old: int, new: int) -> Tensor:
     """[new, old] float32: the bicubic, antialiased resize of a row of `old` values, which is linear in them."""
-    basis = torch.eye(old)[None, None]
-    return F.interpolate(basis, size=(new, old), mode="bicubic", antialias=True, align_corners=False)[0, 0]
+    with torch.inference_mode(False):  # kept for training, too, whoever asks first
+        basis = torch.eye(old)[None, None]
+        return F.interpolate(basis, size=(new, old), mode="bicubic", antialias=True, align_corners=False)[0, 0]
 
 
 def resize_positions(

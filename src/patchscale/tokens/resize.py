@@ -12,9 +12,11 @@ from torch import Tensor
 @lru_cache(maxsize=64)
 def _pseudo_inverse(old_patch: int, new_patch: int) -> Tensor:
     """pinv(R^T) [new^2, old^2] in float64, with R [new^2, old^2] the bilinear resize of an old patch to a new one."""
-    basis = torch.eye(old_patch**2, dtype=torch.float64).reshape(old_patch**2, 1, old_patch, old_patch)
-    resized = F.interpolate(basis, size=(new_patch, new_patch), mode="bilinear", antialias=True, align_corners=False)
-    return torch.linalg.pinv(resized.reshape(old_patch**2, new_patch**2))
+    size = (new_patch, new_patch)
+    with torch.inference_mode(False):  # kept for training, too, whoever asks first
+        basis = torch.eye(old_patch**2, dtype=torch.float64).unflatten(1, (1, old_patch, old_patch))
+        resized = F.interpolate(basis, size=size, mode="bilinear", antialias=True, align_corners=False)
+        return torch.linalg.pinv(resized.flatten(1))
 
 
 def resize_patch_weight(weight: Tensor, new_patch: int) -> Tensor:

@@ -59,8 +59,19 @@ class TrialConfig(BaseModel):
     @model_validator(mode="after")
     def _options_fit(self) -> TrialConfig:
         task_class(self.task).Options.model_validate(self.task_options)
+        return self
+
+    @model_validator(mode="after")
+    def _encoder_fits(self) -> TrialConfig:
+        if self.task != "classification" and self.model.brings_reducer:
+            raise ValueError(f"task {self.task} needs every token; {self.model.name} reduces them, use a deit model")
         if self.task != "classification" and self.model.reduction:
             raise ValueError(f"task {self.task} needs every token and cannot take a reducer; leave model.reducer out")
+        if self.task not in ("classification", "segmentation") and self.model.sequence_extension != 1:
+            raise ValueError(
+                f"task {self.task} goes by the grid of the patches; leave out model.sequence_extension "
+                f"{self.model.sequence_extension}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -80,13 +80,13 @@ class Fusion(nn.Module):
         if question is not None:
             parts.append(self.words(question.clamp_min(0)))
         rows = torch.cat([*parts, self.queries[:count].expand(len(image), -1, -1)], dim=1)
-        mask = None
+        mask, positions = None, torch.arange(rows.shape[1], device=rows.device)
         if question is not None:
             seen = F.pad(question >= 0, (image.shape[1], count), value=True)
+            positions = seen.cumsum(1) - 1  # padding takes no place, or queries would depend on the longest question
             length = rows.shape[1]
             causal = torch.ones(length, length, dtype=torch.bool, device=rows.device).tril()
             mask = causal & seen[:, None, None, :] | torch.eye(length, dtype=torch.bool, device=rows.device)
-        positions = torch.arange(rows.shape[1], device=rows.device)
         return self.decoder(rows, positions, mask)
 
 

@@ -46,15 +46,7 @@ class VisionLanguageModel(nn.Module):
     def __init__(self, spec: ModelSpec, words: int, options: Options) -> None:
         super().__init__()
         self.options, self.input_size = options, spec.input_size
-        self.encoder: Any = models.create(
-            spec.name,
-            input_size=spec.input_size,
-            patch_size=spec.patch_size,
-            num_classes=0,
-            positions=spec.positions,
-            drop_path=spec.drop_path,
-            **spec.options,
-        )
+        self.encoder: Any = models.create(spec.name, num_classes=0, **spec.arguments)
         width, most = self.encoder.num_features, options.queries or options.counts[-1]
         self.merge = Merge(width) if options.merge else None
         fusion = (options.fusion_width, options.fusion_depth, options.fusion_heads)
