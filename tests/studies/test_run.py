@@ -13,8 +13,11 @@ import pandas as pd
 import pytest
 
 from patchscale.errors import InputError
-from patchscale.studies import RunDirectory, load_study, results, run
+from patchscale.files import write_json
+from patchscale.studies import RunDirectory, analyse, load_study, results, run
+from patchscale.studies.counting import planned
 from patchscale.studies.reuse import take_over
+from patchscale.training.metrics import MetricsFile
 from tests.studies.small import SMALL, TIMES
 
 SETTINGS = [*SMALL, "recipe.steps=30", "recipe.warmup_steps=3"]
@@ -101,6 +104,31 @@ def test_a_recipe_axis_gets_laws_of_its_own(tmp_path: Path) -> None:
     rates = [found["group"]["recipe.learning_rate"] for found in outcome.laws["differences"]]
     assert rates == [0.001, 0.003]
     assert set(results(tmp_path / "run")["recipe.learning_rate"]) == {0.001, 0.003}
+
+
+@pytest.mark.parametrize(
+    ("axis", "values"),
+    [
+        ("recipe.augment", ["{horizontal_flip: 0.5}", "{crop_padding: 2}"]),
+        ("model.options", ["{depth: 2}", "{depth: 4}"]),
+        ("recipe.clip_norm", ["null", "1.0"]),
+    ],
+)
+def test_any_field_is_an_axis_from_the_plan_to_the_table_on_disk(tmp_path: Path, axis: str, values: list[str]) -> None:
+    settings = [f"axes.{axis}=[{', '.join(values)}]", "axes.random_seed=[0]", "axes.patch_size=[16,8,4]"]
+    planned_study, directory = study(*settings), RunDirectory(tmp_path)
+    json.dumps(planned(planned_study)[0], allow_nan=False)
+    directory.create()
+    directory.write_study(planned_study, {"sharing": {}, "provenance": {}})
+    for trial in planned_study.trials():
+        row = {"trial": trial.id, "tokens": trial.config.model.tokens, "test_loss": 1 / trial.config.model.tokens}
+        with directory.hold(trial.id) as folder:
+            write_json(folder / "result.json", row)
+            MetricsFile(folder / "metrics.jsonl").append(kind="test", step=1, train_flops=1, test_loss=row["test_loss"])
+    laws = analyse(directory)
+    found = [str(law["group"][axis]) for law in laws["laws"] if law["form"] == "power"]
+    assert len(found) == len(laws["differences"]) / 2 == 2
+    assert list(results(tmp_path)[axis].drop_duplicates()) == found
 
 
 def test_other_data_in_the_same_folder_is_refused(finished: Path) -> None:
