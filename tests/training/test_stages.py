@@ -79,6 +79,22 @@ def test_stopping_in_any_stage_changes_nothing(tmp_path: Path, stop_after: int) 
     assert without_time(again) == without_time(whole)
 
 
+def test_a_half_trained_stage_goes_on_wherever_its_folder_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = staged_trial()
+    whole = train(config, tmp_path / "whole")
+    steps: list[None] = []
+
+    def should_stop() -> bool:
+        steps.append(None)
+        return len(steps) == 23
+
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "before", should_stop=should_stop)
+    (tmp_path / "before").rename(tmp_path / "after")
+    monkeypatch.chdir(tmp_path)
+    assert without_time(train(config, Path("after"))) == without_time(whole)
+
+
 def test_a_trial_without_stages_is_as_ever(tmp_path: Path) -> None:
     row = train(small_trial(), tmp_path)
     assert row["trial"] == small_trial().trial_id

@@ -64,10 +64,10 @@ def train(
         for trial, place in zip(config.plain(), places, strict=True):
             row = _finished(place, processes)
             if row is None:
+                name = trial.trial_id
                 if rows:
-                    weights = places[len(rows) - 1] / "weights.safetensors"
-                    trial = trial.model_copy(update={"init": Init(weights=str(weights)).settled()})
-                row = train_one(trial, place, report=_counted_on(report, rows))
+                    trial, name = _from_stage(trial, places[len(rows) - 1])
+                row = train_one(trial, place, report=_counted_on(report, rows), name=name)
             rows.append(row)
         with processes.together(), writing(folder):
             if processes.first:
@@ -79,6 +79,13 @@ def stage_folders(config: TrialConfig, folder: Path) -> list[Path]:
     """Where each of a trial's stages is trained, its own last."""
     names = [*(stage.name for stage in config.stages), "final"]
     return [folder / "stages" / f"{number}-{name}" for number, name in enumerate(names, 1)]
+
+
+def _from_stage(trial: TrialConfig, before: Path) -> tuple[TrialConfig, str]:
+    """A stage that starts from the one in folder `before`, and a name of it that outlives a move of the whole trial."""
+    init = Init(weights=str(before / "weights.safetensors")).settled()
+    anywhere = init.model_copy(update={"weights": before.name})
+    return trial.model_copy(update={"init": init}), trial.model_copy(update={"init": anywhere}).trial_id
 
 
 def _finished(place: Path, processes: Processes) -> dict[str, Any] | None:
