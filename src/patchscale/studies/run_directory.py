@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,9 @@ from patchscale.studies.clear_errors import clear_errors
 from patchscale.studies.schema import KEYS, Study, Trial
 from patchscale.studies.slurm.note import JobNote
 from patchscale.studies.slurm.queue import GONE, Job
+
+PATIENCE_SECONDS = 1.0
+"""Who only looks whether a trial is held takes its lock for an instant; who holds it longer trains it."""
 
 State = Literal["done", "running", "failed", "queued", "cancelled", "interrupted", "waiting"]
 
@@ -177,10 +181,15 @@ def hold_folder(folder: Path) -> Iterator[None]:
         TrialBusy: another process holds it.
     """
     with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise TrialBusy(f"another process is training in {folder}") from error
+        started = time.monotonic()
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() - started > PATIENCE_SECONDS:
+                    raise TrialBusy(f"another process is training in {folder}") from error
+            time.sleep(0.01)
         yield
 
 
