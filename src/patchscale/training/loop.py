@@ -46,6 +46,8 @@ class Progress(NamedTuple):
     """Estimate of what steps and test points still take."""
     test_seconds: float
     """Time of the last test point of this session; 0 before the first."""
+    train_size: int
+    """Training samples, which give recipes in epochs their steps."""
 
 
 class Keep(NamedTuple):
@@ -215,7 +217,7 @@ class Trainer:
     def _progress(self, loss: float, evaluation_steps: set[int]) -> Progress:
         tests_left = sum(step > self.step for step in evaluation_steps)
         left = self.seconds / self.step * (self.steps - self.step) + self.test_seconds * tests_left
-        return Progress(self.step, self.steps, loss, self.seconds, left, self.test_seconds)
+        return Progress(self.step, self.steps, loss, self.seconds, left, self.test_seconds, self.task.train_size)
 
     @property
     def _samples(self) -> int:
