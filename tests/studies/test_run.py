@@ -162,6 +162,23 @@ def test_a_folder_that_is_no_run_directory_is_refused(tmp_path: Path) -> None:
         run(study(), tmp_path / "file")
 
 
+def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    """Folders in the place of files are refused to everyone, also to root."""
+    counted = load_study("overhead")
+    directory = run(counted, tmp_path / "run").run
+    for name, call in [
+        ("results.csv", lambda: analyse(directory)),
+        ("lock", lambda: run(counted, directory.path)),
+        ("study.yaml", lambda: directory.write_study(counted, {})),
+        ("trials/abc/failed.json", lambda: directory.write_failure("abc", "no reason")),
+        ("trials/abc/lock", lambda: directory.hold("abc").__enter__()),
+    ]:
+        (directory.path / name).unlink(missing_ok=True)
+        (directory.path / name).mkdir(parents=True)
+        with pytest.raises(InputError, match=r"cannot write to .*run.*: Is a directory; what was written"):
+            call()
+
+
 def test_trials_that_another_run_finished_are_taken_over(finished: Path, tmp_path: Path) -> None:
     """Two of four are there: they are copied whole, the other two are trained, and nothing is added to the source."""
     source_before = sorted(finished.rglob("*"))

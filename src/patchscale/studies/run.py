@@ -24,6 +24,7 @@ from patchscale.studies.slurm.launcher import SlurmLauncher
 from patchscale.studies.slurm.options import SlurmOptions, require_slurm
 from patchscale.studies.trackers import check_trackers, mirrored
 from patchscale.training import default_device, describe_device
+from patchscale.training.outcome import writing
 from patchscale.training.precision import fastest_precision
 
 
@@ -114,7 +115,8 @@ def _count(study: Study, directory: RunDirectory, say: Callable[[str], None]) ->
         _stored(directory, study)
         about = {"launcher": "local", "sharing": vars(Sharing(workers=1, threads=1))}
         directory.write_study(study, {**about, "provenance": provenance(f"predicted for {study.counting.device}")})
-        count_study(directory, study)
+        with writing(directory.path):
+            count_study(directory, study)
     return Outcome(directory, study, analyse(directory), {})
 
 
