@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from patchscale.errors import InputError
+from patchscale.studies import RunDirectory, analyse, load_study, run
 from patchscale.studies.single import train_single
 from patchscale.training import Progress, train
 from patchscale.training.checkpoint import read_checkpoint
@@ -62,3 +63,15 @@ def test_a_folder_that_cannot_be_written_is_refused_before_training(disk: Disk) 
     with pytest.raises(InputError, match=r"cannot write to .*Read-only file system"):
         train_single(small_trial(), disk.folder / "trial", say=lambda line: None)
     disk.set_writable(True)
+
+
+def test_a_study_on_a_read_only_disk_is_one_line(disk: Disk) -> None:
+    study, folder = load_study("overhead"), disk.folder / "run"
+    run(study, folder)
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    disk.set_writable(False)
+    for call in (lambda: run(study, folder), lambda: analyse(RunDirectory(folder))):
+        with pytest.raises(InputError, match=r"cannot write to .*run: Read-only file system"):
+            call()
+    disk.set_writable(True)
+    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+import torch
 import typer
 import yaml
+from safetensors.torch import save_file
 
 from patchscale.cli import app
 from patchscale.errors import InputError
 from patchscale.studies import load_study
 from patchscale.studies.by_recipe import as_yaml, trial_by_recipe
-from patchscale.training import TrialConfig
+from patchscale.studies.single import load_trial
+from patchscale.training import Init, TrialConfig
 
 
 @pytest.mark.parametrize(
@@ -80,6 +84,20 @@ def test_the_command_prints_the_published_one_and_every_value_as_json(capsys: py
 def test_mistakes_are_one_line(words: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         train(*words, "--dry-run")
+
+
+def test_a_trial_file_takes_keys_under_what_it_leaves_empty(tmp_path: Path) -> None:
+    """As config.json of every trial from random weights does."""
+    trial, _ = trial_by_recipe("deit", "deit_tiny_patch16", "imagenet-1k", None, [])
+    (tmp_path / "config.json").write_text(trial.model_dump_json())
+    changed = load_trial(tmp_path / "config.json", ["init.weights=mae.safetensors"])
+    assert changed == trial.model_copy(update={"init": Init(weights="mae.safetensors")})
+
+
+def test_weights_are_no_trial_file(tmp_path: Path) -> None:
+    save_file({"head.weight": torch.full((4,), -1.0)}, tmp_path / "weights.safetensors")
+    with pytest.raises(InputError, match=r"weights\.safetensors cannot be read as a trial file"):
+        train(str(tmp_path / "weights.safetensors"), "--dry-run")
 
 
 @pytest.mark.parametrize("preset", ["patchification", "quickstart", "flexible_patch"])

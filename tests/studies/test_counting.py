@@ -11,6 +11,7 @@ from patchscale.errors import InputError
 from patchscale.laws import published
 from patchscale.studies import load_study
 from patchscale.studies.counting import planned
+from tests.studies.small import SMALL
 
 FAMILIES = {"DeiT-B": "deit_base_patch16", "Adventurer-B": "adventurer_base_patch16"}
 
@@ -65,3 +66,21 @@ def test_a_study_of_cost_trains_nothing_and_has_table_and_report(tmp_path: Path)
 def test_an_unknown_device_is_one_line() -> None:
     with pytest.raises(InputError, match="unknown device 'a1000'; use one of a100"):
         load_study("overhead", settings=["counting.device=a1000"])
+
+
+def test_counted_and_trained_rows_never_take_each_other_s_place(tmp_path: Path) -> None:
+    """Their trials have the same ids, and the preset's folder is the same."""
+    settings = [*SMALL, "recipe.steps=4", "recipe.warmup_steps=0", "axes.patch_size=[16]", "axes.random_seed=[0]"]
+    trained = load_study("quickstart", settings=settings)
+    counted = load_study("quickstart", settings=[*settings, "counting.device=h100"])
+    studies.run(counted, tmp_path / "counted")
+    with pytest.raises(InputError, match="whose trials are only counted; choose another --out"):
+        studies.run(trained, tmp_path / "counted")
+    outcome = studies.run(trained, tmp_path / "trained", reuse=[tmp_path / "counted"])
+    (row,) = studies.results(tmp_path / "trained").to_dict("records")
+    assert row["steps"] == 4
+    before = outcome.run.study_file.read_text()
+    with pytest.raises(InputError, match="whose trials are trained; choose another --out"):
+        studies.run(counted, tmp_path / "trained")
+    assert (outcome.run.result(row["trial"]) or {})["steps"] == 4
+    assert outcome.run.study_file.read_text() == before

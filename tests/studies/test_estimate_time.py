@@ -8,7 +8,7 @@ import pytest
 
 from patchscale.files import write_json
 from patchscale.studies import RunDirectory, Trial, load_study
-from patchscale.studies.estimate_time import seconds_left
+from patchscale.studies.estimate_time import images_per_second, seconds_left
 
 STEPS = 64
 POINTS = {1, 2, 4, 8, 16, 32, 64}
@@ -23,10 +23,12 @@ def trials() -> list[Trial]:
     return trials
 
 
-def note(run: RunDirectory, trial: Trial, step: int, seconds: float, test_seconds: float, left: float) -> None:
+def note(
+    run: RunDirectory, trial: Trial, step: int, seconds: float, test_seconds: float, left: float, steps: int = STEPS
+) -> None:
     run.trial_folder(trial.id).mkdir(parents=True, exist_ok=True)
-    content = {"step": step, "steps": STEPS, "seconds": seconds, "test_seconds": test_seconds, "seconds_left": left}
-    write_json(run.trial_folder(trial.id) / "progress.json", content)
+    content = {"step": step, "steps": steps, "seconds": seconds, "test_seconds": test_seconds, "seconds_left": left}
+    write_json(run.trial_folder(trial.id) / "progress.json", content | {"train_size": 100})
 
 
 def test_nothing_is_known_before_anything_ran(tmp_path: Path, trials: list[Trial]) -> None:
@@ -49,3 +51,19 @@ def test_a_trial_before_its_first_test_point_borrows_its_time(tmp_path: Path, tr
     note(run, trials[1], step=3, seconds=1.5, test_seconds=0.0, left=30.5)
     later = len([point for point in POINTS if point > 3])
     assert seconds_left(run, trials, workers=1) == pytest.approx(30.5 + 3.0 * later)
+
+
+@pytest.mark.parametrize("length", ["steps=100", "epochs=32"])
+def test_a_waiting_trial_takes_the_steps_of_all_its_stages(tmp_path: Path, length: str) -> None:
+    """A thousand steps of a second in the first stage, then a hundred of half the images."""
+    recipe = {"batch_size": 64, "precision": "float32"}
+    settings = ["axes.model=[deit_pico_patch16]", "axes.patch_size=[16]", "axes.random_seed=[0,1]", "evaluations=1"]
+    settings += [f"recipe.{length}", "recipe.batch_size=32", "recipe.warmup_steps=0"]
+    settings += [f"stages={[{'name': 'first', 'recipe': recipe | {'steps': 1000}}]}"]
+    trials, run = load_study("quickstart", settings=settings).trials(), RunDirectory(tmp_path)
+    note(run, trials[0], step=500, seconds=500.0, test_seconds=0.0, left=550.0, steps=1100)
+    assert seconds_left(run, trials, workers=1) == pytest.approx(550 + 1050)
+    assert images_per_second(trials[0], run.progress(trials[0].id) or {}) == pytest.approx(64)
+    note(run, trials[0], step=1002, seconds=1001.0, test_seconds=2.0, left=49.0, steps=1100)
+    assert seconds_left(run, trials, workers=1) == pytest.approx(49 + 1050 + 2 * 2)
+    assert images_per_second(trials[0], run.progress(trials[0].id) or {}) == pytest.approx(64)

@@ -13,8 +13,11 @@ import pandas as pd
 import pytest
 
 from patchscale.errors import InputError
-from patchscale.studies import RunDirectory, load_study, results, run
+from patchscale.files import write_json
+from patchscale.studies import RunDirectory, analyse, load_study, results, run
+from patchscale.studies.counting import planned
 from patchscale.studies.reuse import take_over
+from patchscale.training.metrics import MetricsFile
 from tests.studies.small import SMALL, TIMES
 
 SETTINGS = [*SMALL, "recipe.steps=30", "recipe.warmup_steps=3"]
@@ -103,6 +106,31 @@ def test_a_recipe_axis_gets_laws_of_its_own(tmp_path: Path) -> None:
     assert set(results(tmp_path / "run")["recipe.learning_rate"]) == {0.001, 0.003}
 
 
+@pytest.mark.parametrize(
+    ("axis", "values"),
+    [
+        ("recipe.augment", ["{horizontal_flip: 0.5}", "{crop_padding: 2}"]),
+        ("model.options", ["{depth: 2}", "{depth: 4}"]),
+        ("recipe.clip_norm", ["null", "1.0"]),
+    ],
+)
+def test_any_field_is_an_axis_from_the_plan_to_the_table_on_disk(tmp_path: Path, axis: str, values: list[str]) -> None:
+    settings = [f"axes.{axis}=[{', '.join(values)}]", "axes.random_seed=[0]", "axes.patch_size=[16,8,4]"]
+    planned_study, directory = study(*settings), RunDirectory(tmp_path)
+    json.dumps(planned(planned_study)[0], allow_nan=False)
+    directory.create()
+    directory.write_study(planned_study, {"sharing": {}, "provenance": {}})
+    for trial in planned_study.trials():
+        row = {"trial": trial.id, "tokens": trial.config.model.tokens, "test_loss": 1 / trial.config.model.tokens}
+        with directory.hold(trial.id) as folder:
+            write_json(folder / "result.json", row)
+            MetricsFile(folder / "metrics.jsonl").append(kind="test", step=1, train_flops=1, test_loss=row["test_loss"])
+    laws = analyse(directory)
+    found = [str(law["group"][axis]) for law in laws["laws"] if law["form"] == "power"]
+    assert len(found) == len(laws["differences"]) / 2 == 2
+    assert list(results(tmp_path)[axis].drop_duplicates()) == found
+
+
 def test_other_data_in_the_same_folder_is_refused(finished: Path) -> None:
     before = (finished / "study.yaml").read_text()
     with pytest.raises(InputError, match="with other data; choose another --out"):
@@ -132,6 +160,23 @@ def test_a_folder_that_is_no_run_directory_is_refused(tmp_path: Path) -> None:
         run(study(), tmp_path)
     with pytest.raises(InputError, match="cannot write to"):
         run(study(), tmp_path / "file")
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    """Folders in the place of files are refused to everyone, also to root."""
+    counted = load_study("overhead")
+    directory = run(counted, tmp_path / "run").run
+    for name, call in [
+        ("results.csv", lambda: analyse(directory)),
+        ("lock", lambda: run(counted, directory.path)),
+        ("study.yaml", lambda: directory.write_study(counted, {})),
+        ("trials/abc/failed.json", lambda: directory.write_failure("abc", "no reason")),
+        ("trials/abc/lock", lambda: directory.hold("abc").__enter__()),
+    ]:
+        (directory.path / name).unlink(missing_ok=True)
+        (directory.path / name).mkdir(parents=True)
+        with pytest.raises(InputError, match=r"cannot write to .*run.*: Is a directory; what was written"):
+            call()
 
 
 def test_trials_that_another_run_finished_are_taken_over(finished: Path, tmp_path: Path) -> None:

@@ -48,6 +48,28 @@ def test_axes_that_move_together_are_listed_under_only(tmp_path: Path) -> None:
     assert [(trial.axes["input_size"], trial.axes["patch_size"]) for trial in trials] == [(16, 8), (32, 16)]
 
 
+@pytest.mark.parametrize(
+    ("axis", "values", "cells"),
+    [
+        ("recipe.augment", [{"horizontal_flip": 0.5}, {}], ['{"horizontal_flip":0.5}', "{}"]),
+        ("model.options", [{"depth": 2}, {"num_heads": 4, "depth": 4}], ['{"depth":2}', '{"depth":4,"num_heads":4}']),
+        ("recipe.betas", [[0.9, 0.95], [0.9, 0.999]], ["[0.9,0.95]", "[0.9,0.999]"]),
+        ("recipe.ema_decay", [None, 0.99], ["none", "0.99"]),
+        ("recipe.clip_norm", [1, None], ["1", "none"]),
+        ("recipe.clip_norm", [1, 0.5], [1.0, 0.5]),
+        ("recipe.augmented", [False, True], [False, True]),
+        ("data.digit_size", [8, None], ["8", "none"]),
+    ],
+)
+def test_axis_values_are_scalars_in_tables(tmp_path: Path, axis: str, values: list, cells: list) -> None:
+    axes = {"model": ["deit_pico_patch16"], "patch_size": [8], "input_size": [16], axis: values}
+    trials = load_study(write(tmp_path, axes=axes, skip=[])).trials()
+    assert [trial.axes[axis] for trial in trials] == cells
+    for spelling in (values[-1], cells[-1]):
+        left = load_study(write(tmp_path, axes=axes, skip=[{axis: [spelling]}])).trials()
+        assert [trial.id for trial in left] == [trial.id for trial in trials[:-1]]
+
+
 def test_the_grid_is_the_product_of_the_axes_less_what_is_skipped(tmp_path: Path) -> None:
     study = load_study(write(tmp_path))
     trials = study.trials()

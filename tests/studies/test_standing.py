@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from patchscale.files import write_json
 from patchscale.studies import RunDirectory, Trial, load_study
-from patchscale.studies.run_directory import Standing
+from patchscale.studies.run_directory import Standing, TrialBusy
 from patchscale.studies.slurm.note import JobNote
 from patchscale.studies.slurm.queue import Job
 
@@ -106,6 +108,20 @@ def test_a_lock_dies_with_its_process(run: RunDirectory, trial: Trial) -> None:
         assert run.state(trial) == "running"
         process.kill()
     assert run.state(trial) == "waiting"
+
+
+def test_a_look_at_a_trial_does_not_make_it_busy(run: RunDirectory, trial: Trial) -> None:
+    folder = run.trial_folder(trial.id)
+    folder.mkdir(parents=True)
+    look = (folder / "lock").open("w")
+    fcntl.flock(look, fcntl.LOCK_SH)
+    over = threading.Timer(0.1, look.close)
+    over.start()
+    with run.hold(trial.id):
+        assert run.state(trial) == "running"
+        with pytest.raises(TrialBusy, match="another process is training in"), run.hold(trial.id):
+            pass
+    over.join()
 
 
 def test_one_job_alone_has_no_place_in_an_array() -> None:

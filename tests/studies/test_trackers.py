@@ -68,6 +68,17 @@ def test_tensorboard_gets_every_line_once_across_resumes(tmp_path: Path, trial: 
     assert points["test/test_loss"] == pytest.approx({1: 2.0, 2: 1.0, 3: 2 / 3, 4: 0.5})
 
 
+@needs("tensorboard")
+def test_the_test_loss_of_weights_that_were_taken_over_is_copied(tmp_path: Path, trial: Path) -> None:
+    MetricsFile(trial / "metrics.jsonl").append(kind="init", step=0, samples=0, test_loss=3.0)
+    assert copy(tmp_path, "tensorboard") == []
+    train(trial, 1)
+    assert copy(tmp_path, "tensorboard") == []
+    points = read_tensorboard(tmp_path / "trackers" / "tensorboard" / NAME)
+    assert points["init/test_loss"] == {0: 3.0}
+    assert points["test/test_loss"] == {1: 2.0}
+
+
 def read_tensorboard(folder: Path) -> dict[str, dict[int, float]]:
     """Scalars by tag and step; fails if a point was written twice."""
     script = """

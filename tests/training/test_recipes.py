@@ -230,6 +230,26 @@ def test_wishes_reach_every_stage_or_the_one_they_name() -> None:
         resolve("adventurer_128", "adventurer_pico_patch16", "x", changes={"stages.pretrain.recipe.steps": 1})
 
 
+@pytest.mark.parametrize("key", ["data.test_crop", "random_seed", "init.weights", "model.name", "model", "evaluations"])
+@pytest.mark.parametrize("stage", ["mae_pretrain", "mae_finetune"])
+def test_what_no_stage_has_of_its_own_is_refused(stage: str, key: str) -> None:
+    with pytest.raises(InputError, match=rf"stages\.{stage}\.{key}: a stage has its own .* without stages\.{stage}$"):
+        resolve("mae", "deit_base_patch16", "imagenet-1k", changes={f"stages.{stage}.{key}": 0.5})
+    for changes in ({f"stages.{stage}": 5}, {"stages": 5}):
+        with pytest.raises(InputError, match="stage"):
+            resolve("mae", "deit_base_patch16", "imagenet-1k", changes=changes)
+
+
+def test_numbers_of_the_rate_s_rule_may_be_text_and_must_be_positive() -> None:
+    """YAML reads 1e-3 as text."""
+    wishes = {"base_learning_rate": "1e-3", "recipe.batch_size": "256"}
+    assert choices("deit", "base", changes=wishes)["recipe.learning_rate"].value == 5e-4
+    for key in ("base_learning_rate", "learning_rate_batch", "recipe.batch_size"):
+        for value in ("abc", 0, -1, "nan", *([None] if key != "learning_rate_batch" else [])):
+            with pytest.raises(InputError, match=f"{key}: {value!r} is not a positive number"):
+                resolve("deit", "deit_base_patch16", "imagenet-1k", changes={key: value})
+
+
 def test_unknown_names_are_one_line() -> None:
     with pytest.raises(InputError, match="did you mean adventurer_pretrain"):
         resolve("adventurer_pretrian", "adventurer_base_patch16", "x")

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from patchscale.errors import InputError
 from patchscale.studies import load_study, settled
 from patchscale.studies.presets import apply_setting
-from patchscale.training import Stopped, TrialConfig, read_metrics, train
+from patchscale.training import Progress, Stopped, TrialConfig, read_metrics, train
 from patchscale.training.stages import stage_folders
 from tests.training.trials import small_trial, without_time
 
@@ -77,6 +77,35 @@ def test_stopping_in_any_stage_changes_nothing(tmp_path: Path, stop_after: int) 
     assert not (tmp_path / "stopped" / "result.json").exists()
     again = train(config, tmp_path / "stopped")
     assert without_time(again) == without_time(whole)
+
+
+def test_progress_is_that_of_all_stages(tmp_path: Path) -> None:
+    """The middle stage's steps are known from its epochs before it has begun."""
+    stages = staged_trial().model_dump()["stages"]
+    stages[1]["recipe"] |= {"steps": None, "epochs": 1.5}
+    told: list[Progress] = []
+    train(staged_trial(stages=stages), tmp_path, report=told.append)
+    assert [progress.step for progress in told] == list(range(1, 20 + 6 + 12 + 1))
+    assert {progress.steps for progress in told} == {20 + 6 + 12}
+    assert all(before.seconds < after.seconds for before, after in pairwise(told))
+    assert all(progress.seconds_left > 0 for progress in told[:-1])
+    assert told[-1].seconds_left == 0
+
+
+def test_a_half_trained_stage_goes_on_wherever_its_folder_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = staged_trial()
+    whole = train(config, tmp_path / "whole")
+    steps: list[None] = []
+
+    def should_stop() -> bool:
+        steps.append(None)
+        return len(steps) == 23
+
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "before", should_stop=should_stop)
+    (tmp_path / "before").rename(tmp_path / "after")
+    monkeypatch.chdir(tmp_path)
+    assert without_time(train(config, Path("after"))) == without_time(whole)
 
 
 def test_a_trial_without_stages_is_as_ever(tmp_path: Path) -> None:

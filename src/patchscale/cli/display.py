@@ -14,7 +14,7 @@ from rich.text import Text
 
 from patchscale.studies import Outcome, RunDirectory, Study, Trial
 from patchscale.studies.counting import UNKNOWN_CLASSES, planned
-from patchscale.studies.estimate_time import seconds_left
+from patchscale.studies.estimate_time import images_per_second, seconds_left
 from patchscale.studies.run_directory import Standing
 from patchscale.studies.slurm.queue import read_queue
 
@@ -87,7 +87,7 @@ def _running_line(run: RunDirectory, trial: Trial) -> str:
     note = run.progress(trial.id)
     if note is None:
         return f"{trial.label} starting"
-    rate = note["step"] * trial.config.recipe.batch_size / note["seconds"] if note["seconds"] else 0
+    rate = images_per_second(trial, note)
     return f"{trial.label} step {note['step']}/{note['steps']} loss {note['loss']:.3f} {rate:.0f} images/s"
 
 

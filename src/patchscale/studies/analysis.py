@@ -16,6 +16,7 @@ from patchscale.studies.run_directory import RunDirectory
 from patchscale.studies.schema import Study, Trial
 from patchscale.training import TrialConfig, read_metrics
 from patchscale.training.costs import cost_of, cost_of_trial
+from patchscale.training.outcome import writing
 
 VISION = "task.vision_tokens"
 SCORE = re.compile(r"\w+_(token_accuracy|exact_match)|bleu4|rouge_l|cider")
@@ -153,18 +154,20 @@ def analyse(run: RunDirectory) -> dict[str, Any]:
     """Writes results.csv, learning_curves.csv and laws.json from what is finished, and returns the laws.
 
     Raises:
-        InputError: no trial of the study is finished.
+        InputError: no trial of the study is finished, or the folder cannot be written.
     """
     study, _ = run.read_study()
     table = result_table(run, study)
     if table.empty:
         raise InputError(f"no trial in {run.path} is finished yet")
-    write_text(run.path / "results.csv", table.to_csv(index=False))
     curves = learning_curves(run, study)
-    if not curves.empty:
-        write_text(run.path / "learning_curves.csv", curves.to_csv(index=False))
+    with writing(run.path):
+        write_text(run.path / "results.csv", table.to_csv(index=False))
+        if not curves.empty:
+            write_text(run.path / "learning_curves.csv", curves.to_csv(index=False))
     found = fit_laws(study, table, curves)
-    write_json(run.path / "laws.json", found)
+    with writing(run.path):
+        write_json(run.path / "laws.json", found)
     return found
 
 

@@ -15,6 +15,7 @@ from patchscale.studies.run_directory import RunDirectory
 from patchscale.studies.schema import Trial
 from patchscale.studies.slurm.attend import describe_death
 from patchscale.studies.worker import BUSY, DONE, FAILED, STOPPED
+from patchscale.training.outcome import writing
 
 POLL_SECONDS = 0.2
 BUSY_SECONDS = 2.0
@@ -81,7 +82,8 @@ class LocalLauncher:
             for trial in [one for one in waiting if time.monotonic() >= not_before.get(one.id, 0.0)][: len(slots)]:
                 waiting.remove(trial)
                 running[trial.id] = trial, slots.pop(0)
-                self.run.trial_folder(trial.id).mkdir(parents=True, exist_ok=True)
+                with writing(self.run.path):
+                    self.run.trial_folder(trial.id).mkdir(parents=True, exist_ok=True)
                 with contextlib.suppress(BrokenPipeError):  # it has ended, which is told below
                     nursery.stdin.write(f"{running[trial.id][1]} {trial.model_dump_json()}\n".encode())
                     nursery.stdin.flush()

@@ -157,7 +157,7 @@ class Copier:
         for place in _trial_folders(self.folder):
             trial, finished = place.name, (place / "result.json").exists()
             have = self.copied.get(trial, {})
-            lines = [line for line in _lines(place / "metrics.jsonl") if line["step"] > have.get(line["kind"], 0)]
+            lines = [line for line in _lines(place / "metrics.jsonl") if line["step"] > have.get(line["kind"], -1)]
             if lines:
                 self._copy(place, lines)
             if finished and trial in self.opened:

@@ -12,15 +12,9 @@ import yaml
 from patchscale.errors import InputError
 from patchscale.studies.clear_errors import clear_errors
 from patchscale.studies.schema import KEYS, Study
+from patchscale.training.recipe import IN_OTHER_UNITS
 
 SCALES = ("tiny", "small", "paper")
-IN_OTHER_UNITS = {
-    "steps": "epochs",
-    "epochs": "steps",
-    "warmup_steps": "warmup_epochs",
-    "warmup_epochs": "warmup_steps",
-}
-"""Fields of a recipe that say the same: setting one removes the other."""
 
 
 def preset_names() -> list[str]:
@@ -154,7 +148,9 @@ def apply_setting(content: dict[str, Any], setting: str) -> None:
             if place is None:
                 raise InputError(f"--set {setting!r}: nothing is called {part!r} there")
         else:
-            place = place.setdefault(part, {})
+            if place.get(part) is None:
+                place[part] = {}
+            place = place[part]
         if not isinstance(place, dict | list):
             raise InputError(f"--set {setting!r}: {part!r} is a value, not a group of keys")
     if isinstance(place, list):

@@ -38,12 +38,13 @@ def take_over(run: RunDirectory, trials: Sequence[Trial], others: Sequence[RunDi
     """Copies finished trials of `others` into `run`, where nothing of them has begun yet.
 
     A trial's id is the hash of its whole configuration, so an equal id is the same trial; its row keeps the commit and
-    the device that trained it.
+    the device that trained it. Runs that only count their trials have trained none of them.
 
     Returns:
         the run directory that each trial was taken from, by id.
     """
     taken = {}
+    others = [one for one in others if one.read_study()[0].counting is None]
     for trial in trials:
         source = next((one for one in others if one.path != run.path and one.result(trial.id) is not None), None)
         if source is not None and run.state(trial) in ("waiting", "failed"):

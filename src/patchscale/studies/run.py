@@ -24,6 +24,7 @@ from patchscale.studies.slurm.launcher import SlurmLauncher
 from patchscale.studies.slurm.options import SlurmOptions, require_slurm
 from patchscale.studies.trackers import check_trackers, mirrored
 from patchscale.training import default_device, describe_device
+from patchscale.training.outcome import writing
 from patchscale.training.precision import fastest_precision
 
 
@@ -111,10 +112,28 @@ def _count(study: Study, directory: RunDirectory, say: Callable[[str], None]) ->
     say(f"counting {len(study.trials())} trials from their shapes; nothing is trained")
     directory.create()
     with directory.hold_study():
+        _stored(directory, study)
         about = {"launcher": "local", "sharing": vars(Sharing(workers=1, threads=1))}
         directory.write_study(study, {**about, "provenance": provenance(f"predicted for {study.counting.device}")})
-        count_study(directory, study)
+        with writing(directory.path):
+            count_study(directory, study)
     return Outcome(directory, study, analyse(directory), {})
+
+
+def _stored(directory: RunDirectory, study: Study) -> tuple[Study | None, dict[str, Any]]:
+    """What an earlier start left in the folder.
+
+    Raises:
+        InputError: rows that are counted from shapes and rows that are trained have the same ids, and one kind would
+            take the place of the other.
+    """
+    if not directory.study_file.exists():
+        return None, {}
+    before, about = directory.read_study()
+    if (before.counting is None) != (study.counting is None):
+        has = "trained" if before.counting is None else "only counted"
+        raise InputError(f"{directory.path} holds a study whose trials are {has}; choose another --out")
+    return before, about
 
 
 def in_running_order(trials: list[Trial]) -> list[Trial]:
@@ -130,7 +149,7 @@ def _prepare(
     say: Callable[[str], None],
 ) -> tuple[Study, Sharing]:
     """Settles precision and sharing, or takes what an earlier start settled; writes study.yaml."""
-    before, about = directory.read_study() if directory.study_file.exists() else (None, {})
+    before, about = _stored(directory, study)
     if before is not None and before.data != study.data:
         raise InputError(f"{directory.path} holds a study of {before.data.name} with other data; choose another --out")
     if slurm is None:

@@ -6,10 +6,11 @@ results.csv   learning_curves.csv   laws.json   report.html   figures/
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -21,6 +22,10 @@ from patchscale.studies.clear_errors import clear_errors
 from patchscale.studies.schema import KEYS, Study, Trial
 from patchscale.studies.slurm.note import JobNote
 from patchscale.studies.slurm.queue import GONE, Job
+from patchscale.training.outcome import writing
+
+PATIENCE_SECONDS = 1.0
+"""Who only looks whether a trial is held takes its lock for an instant; who holds it longer trains it."""
 
 State = Literal["done", "running", "failed", "queued", "cancelled", "interrupted", "waiting"]
 
@@ -60,7 +65,8 @@ class RunDirectory:
     def write_study(self, study: Study, about: dict[str, Any]) -> None:
         """Stores the resolved study and `about` (threads, provenance)."""
         content = {"study": study.model_dump(mode="json"), **about}
-        write_text(self.study_file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        with writing(self.path):
+            write_text(self.study_file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
     def read_study(self) -> tuple[Study, dict[str, Any]]:
         """The stored study and what was stored with it.
@@ -96,7 +102,8 @@ class RunDirectory:
         return note["reason"] if note else None
 
     def write_failure(self, trial_id: str, reason: str) -> None:
-        write_json(self.trial_folder(trial_id) / "failed.json", {"reason": reason})
+        with writing(self.trial_folder(trial_id)):
+            write_json(self.trial_folder(trial_id) / "failed.json", {"reason": reason})
 
     def job(self, trial_id: str) -> JobNote | None:
         """The trial's place in the last submission to a cluster that names it."""
@@ -137,24 +144,33 @@ class RunDirectory:
             return Standing(at_rest, f"job {note.job} ended: {job.state}")
         return Standing(job.phase, f"job {note.job}" + (f" ({job.reason})" if job.reason not in ("", "None") else ""))
 
-    @contextmanager
+    @contextlib.contextmanager
     def hold(self, trial_id: str) -> Iterator[Path]:
         """Holds a trial for this process until the block ends or the process dies; gives its folder.
 
         Raises:
             TrialBusy: another process holds it.
+            InputError: its folder cannot be written.
         """
         folder = self.trial_folder(trial_id)
-        folder.mkdir(parents=True, exist_ok=True)
-        with hold_folder(folder):
-            (folder / "failed.json").unlink(missing_ok=True)
+        with contextlib.ExitStack() as held:
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(hold_folder(folder))
+                (folder / "failed.json").unlink(missing_ok=True)
             yield folder
 
-    @contextmanager
+    @contextlib.contextmanager
     def hold_study(self) -> Iterator[None]:
-        """Waits until no other process is writing study.yaml, and keeps others waiting meanwhile."""
-        with (self.path / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        """Waits until no other process is writing study.yaml, and keeps others waiting meanwhile.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        with contextlib.ExitStack() as held:
+            with writing(self.path):
+                file = held.enter_context((self.path / "lock").open("w"))
+                fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def _held(self, trial_id: str) -> bool:
@@ -169,7 +185,7 @@ class RunDirectory:
         return False
 
 
-@contextmanager
+@contextlib.contextmanager
 def hold_folder(folder: Path) -> Iterator[None]:
     """Holds the folder of a trial for this process until the block ends or the process dies.
 
@@ -177,10 +193,15 @@ def hold_folder(folder: Path) -> Iterator[None]:
         TrialBusy: another process holds it.
     """
     with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise TrialBusy(f"another process is training in {folder}") from error
+        started = time.monotonic()
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() - started > PATIENCE_SECONDS:
+                    raise TrialBusy(f"another process is training in {folder}") from error
+            time.sleep(0.01)
         yield
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from functools import cached_property
 from typing import Any, Literal
 
@@ -69,7 +70,7 @@ class Counting(BaseModel):
 
 
 class Trial(BaseModel):
-    """A trial's configuration, and its axis values as tables have them."""
+    """A trial's configuration, and its axis values as tables have them; see `as_cell`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -179,7 +180,8 @@ class Study(BaseModel):
         """
         names = list(self.axes)
         points = [dict(zip(names, values, strict=True)) for values in itertools.product(*self.axes.values())]
-        trials = [trial for trial in map(self._trial, points) if self._wanted(trial.axes)]
+        made = [(point, self._trial(point)) for point in points]
+        trials = [trial for point, trial in made if self._wanted(point, trial.axes)]
         if not trials:
             raise InputError(f"study {self.name!r} has no trials: only and skip leave 0 of {len(points)} combinations")
         if len({trial.id for trial in trials}) < len(trials):
@@ -192,8 +194,10 @@ class Study(BaseModel):
         others = [name for name in self.axes if name not in (*request.group, request.refinement, request.x)]
         return [*request.group, *(name for name in others if name != "random_seed")]
 
-    def _wanted(self, point: dict[str, Any]) -> bool:
-        return (not self.only or _matches(self.only, point)) and not _matches(self.skip, point)
+    def _wanted(self, point: dict[str, Any], axes: dict[str, Any]) -> bool:
+        """Values count as the study writes them and as tables have them."""
+        values = {name: (point[name], axes[name]) for name in point}
+        return (not self.only or _matches(self.only, values)) and not _matches(self.skip, values)
 
     def _trial(self, point: dict[str, Any]) -> Trial:
         parts: dict[str, dict[str, Any]] = {
@@ -225,7 +229,8 @@ class Study(BaseModel):
             prefix, dot, field = name.partition(".")
             if dot:
                 values[name] = value if prefix == "task" else getattr(getattr(config, prefix), field)
-        return Trial(config=config, axes={name: values[name] for name in point})
+        cells = {name: as_cell(values[name], text=None in self.axes[name]) for name in point}
+        return Trial(config=config, axes=cells)
 
     def _start(self, point: dict[str, Any], config: TrialConfig) -> Init | None:
         """The weights of one trial, by file and content if they are settled."""
@@ -239,10 +244,29 @@ class Study(BaseModel):
         return found or init.model_copy(update={"weights": place})
 
 
-def _matches(entries: list[dict[str, Any]], point: dict[str, Any]) -> bool:
-    """Whether an entry names only values of `point`; a list of values matches any of them."""
+def as_cell(value: Any, *, text: bool = False) -> Any:
+    """A value as tables have it: a number, a switch or text; `none` for nothing, compact JSON for anything nested.
+
+    Args:
+        value: of an axis.
+        text: a number becomes text too, as in a column that holds `none`: a table that is read again has it so.
+    """
+    if value is None:
+        return "none"
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json", exclude_defaults=True)
+    if isinstance(value, str) or (isinstance(value, int | float) and not text):
+        return value
+    return json.dumps(value, separators=(",", ":"), sort_keys=True).removesuffix(".0")
+
+
+def _matches(entries: list[dict[str, Any]], values: dict[str, tuple[Any, ...]]) -> bool:
+    """Whether an entry names only values of a trial, in either spelling; a list of values matches any of them."""
     return any(
-        all(point[name] in (value if isinstance(value, list) else [value]) for name, value in entry.items())
+        all(
+            any(value in (wanted if isinstance(wanted, list) else [wanted]) for value in values[name])
+            for name, wanted in entry.items()
+        )
         for entry in entries
     )
 

@@ -46,6 +46,8 @@ def load_trial(path: Path, settings: list[str]) -> TrialConfig:
         content = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise InputError(f"{path} is not valid YAML: {getattr(error, 'problem', error)}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a trial file ({error})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} holds {type(content).__name__}, not the keys of a trial")
     for setting in settings:

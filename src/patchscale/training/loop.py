@@ -46,6 +46,8 @@ class Progress(NamedTuple):
     """Estimate of what steps and test points still take."""
     test_seconds: float
     """Time of the last test point of this session; 0 before the first."""
+    train_size: int
+    """Training samples, which give recipes in epochs their steps."""
 
 
 class Keep(NamedTuple):
@@ -71,6 +73,7 @@ def train(
     keep: Keep = NOTHING,
     parallel: Parallel = "ddp",
     commit: str = "",
+    name: str | None = None,
 ) -> dict[str, Any]:
     """Trains one trial to its end, continuing from its last checkpoint if there is one.
 
@@ -86,6 +89,7 @@ def train(
         keep: checkpoints to leave behind.
         parallel: with several processes, weights whole in each (`ddp`) or sliced (`fsdp`); the numbers are the same.
         commit: of the code that trains, for the table.
+        name: by which a checkpoint is known as this trial's; its id by default.
 
     Returns:
         The trial's row of the result table.
@@ -97,7 +101,7 @@ def train(
     """
     device = device or default_device()
     with join(device) as processes:
-        trainer = Trainer(config, folder, device, processes, checkpoint_seconds, keep, parallel)
+        trainer = Trainer(config, folder, device, processes, checkpoint_seconds, keep, parallel, name)
         return trainer.run(report, should_stop, commit)
 
 
@@ -118,10 +122,12 @@ class Trainer:
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
         keep: Keep = NOTHING,
         parallel: Parallel = "ddp",
+        name: str | None = None,
     ) -> None:
         assert config.recipe.precision != "auto", "precision is settled before a trial starts"
         self.config, self.folder, self.device, self.processes = config, folder, device, processes
         self.checkpoint_seconds, self.keep = checkpoint_seconds, keep
+        self.name = name or config.trial_id
         with processes.together():
             self.task = make_task(config)
         with processes.together(), writing(folder):
@@ -178,7 +184,7 @@ class Trainer:
                 if self.learner.taken_over:
                     write_text(self.folder / "init.txt", "\n".join(self.learner.taken_over) + "\n")
             if self.checkpoint.exists():
-                tensors, state = read_checkpoint(self.checkpoint, self.config.trial_id)
+                tensors, state = read_checkpoint(self.checkpoint, self.name)
                 self._check_data(state["data"])
                 self.learner.restore(tensors)
                 self.step, self.seconds = state["step"], state["seconds"]
@@ -211,7 +217,7 @@ class Trainer:
     def _progress(self, loss: float, evaluation_steps: set[int]) -> Progress:
         tests_left = sum(step > self.step for step in evaluation_steps)
         left = self.seconds / self.step * (self.steps - self.step) + self.test_seconds * tests_left
-        return Progress(self.step, self.steps, loss, self.seconds, left, self.test_seconds)
+        return Progress(self.step, self.steps, loss, self.seconds, left, self.test_seconds, self.task.train_size)
 
     @property
     def _samples(self) -> int:
@@ -271,8 +277,8 @@ class Trainer:
             if writes:
                 if self._is_kept:
                     kept = self.checkpoint.with_name(f"step-{self.step}.safetensors")
-                    write_checkpoint(kept, tensors, self.config.trial_id, state)
-                write_checkpoint(self.checkpoint, tensors, self.config.trial_id, state)
+                    write_checkpoint(kept, tensors, self.name, state)
+                write_checkpoint(self.checkpoint, tensors, self.name, state)
 
     def _finish(self, commit: str) -> dict[str, Any]:
         if self.keep.last:

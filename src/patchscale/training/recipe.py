@@ -11,6 +11,14 @@ from patchscale.tasks import Regularisation
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
+IN_OTHER_UNITS = {
+    "steps": "epochs",
+    "epochs": "steps",
+    "warmup_steps": "warmup_epochs",
+    "warmup_epochs": "warmup_steps",
+}
+"""Fields of a recipe that say the same: setting one removes the other."""
+
 
 class Recipe(BaseModel):
     """How long, how fast and with which regularisation a model is trained."""

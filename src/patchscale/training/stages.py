@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from patchscale.files import write_bytes, write_json, write_text
 from patchscale.training import loop
 from patchscale.training.init import Init
+from patchscale.training.lengths import lengths
 from patchscale.training.loop import CHECKPOINT_SECONDS, NOTHING, Keep, Progress
 from patchscale.training.machine import default_device
 from patchscale.training.metrics import read_metrics
@@ -64,10 +65,10 @@ def train(
         for trial, place in zip(config.plain(), places, strict=True):
             row = _finished(place, processes)
             if row is None:
+                name = trial.trial_id
                 if rows:
-                    weights = places[len(rows) - 1] / "weights.safetensors"
-                    trial = trial.model_copy(update={"init": Init(weights=str(weights)).settled()})
-                row = train_one(trial, place, report=_counted_on(report, rows))
+                    trial, name = _from_stage(trial, places[len(rows) - 1])
+                row = train_one(trial, place, report=_counted_on(report, config, rows), name=name)
             rows.append(row)
         with processes.together(), writing(folder):
             if processes.first:
@@ -81,6 +82,13 @@ def stage_folders(config: TrialConfig, folder: Path) -> list[Path]:
     return [folder / "stages" / f"{number}-{name}" for number, name in enumerate(names, 1)]
 
 
+def _from_stage(trial: TrialConfig, before: Path) -> tuple[TrialConfig, str]:
+    """A stage that starts from the one in folder `before`, and a name of it that outlives a move of the whole trial."""
+    init = Init(weights=str(before / "weights.safetensors")).settled()
+    anywhere = init.model_copy(update={"weights": before.name})
+    return trial.model_copy(update={"init": init}), trial.model_copy(update={"init": anywhere}).trial_id
+
+
 def _finished(place: Path, processes: Processes) -> dict[str, Any] | None:
     """The row of a stage that was finished earlier, as the first process finds it."""
     row = None
@@ -91,10 +99,28 @@ def _finished(place: Path, processes: Processes) -> dict[str, Any] | None:
     return processes.share(row)
 
 
-def _counted_on(report: Callable[[Progress], None], rows: list[dict[str, Any]]) -> Callable[[Progress], None]:
-    """Progress of a stage, with the time of the stages before it."""
-    before = sum(row["seconds"] for row in rows)
-    return lambda progress: report(progress._replace(seconds=before + progress.seconds))
+def _counted_on(
+    report: Callable[[Progress], None], config: TrialConfig, rows: list[dict[str, Any]]
+) -> Callable[[Progress], None]:
+    """Progress of the stage after those of `rows` as that of the whole trial; later stages go at its pace by FLOPs."""
+    place, steps, seconds = len(rows), sum(row["steps"] for row in rows), sum(row["seconds"] for row in rows)
+    parts = cache(partial(lengths, config))
+
+    def tell(progress: Progress) -> None:
+        now, *later = parts(progress.train_size)[place:]
+        training = progress.seconds / progress.step / now.work
+        testing = progress.test_seconds / now.flops
+        report(
+            progress._replace(
+                step=steps + progress.step,
+                steps=steps + progress.steps + sum(part.steps for part in later),
+                seconds=seconds + progress.seconds,
+                seconds_left=progress.seconds_left
+                + sum(training * part.steps * part.work + testing * len(part.points) * part.flops for part in later),
+            )
+        )
+
+    return tell
 
 
 def _row(config: TrialConfig, rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from patchscale.errors import InputError
+from patchscale.training.recipe import IN_OTHER_UNITS
 from patchscale.training.recipes.table import SIZES, Origin, Plan, Table, load_plan, load_table
 
 STAGE = "stages."
 """`stages.<recipe>.<key>` changes one stage of a plan."""
-
-INSTEAD = {"recipe.steps": "recipe.epochs", "recipe.warmup_steps": "recipe.warmup_epochs"}
-INSTEAD |= {other: key for key, other in INSTEAD.items()}
-"""Setting a key removes the one that says the same in other units."""
 
 RATE = ("base_learning_rate", "learning_rate_batch")
 
@@ -75,10 +73,7 @@ def resolve(
 
 
 def _resolve_plan(name: str, plan: Plan, model: _Model, about: dict[str, Choice], wishes: dict[str, Any]) -> Resolved:
-    names = [stage.recipe for stage in plan.stages]
-    for key in wishes:
-        if key.startswith(STAGE) and key.split(".")[1] not in names:
-            raise InputError(f"{name} has no stage {key.split('.')[1]!r}; use one of {', '.join(names)}")
+    _check_stages(name, [stage.recipe for stage in plan.stages], wishes)
     shared = {key: value for key, value in wishes.items() if not key.startswith(STAGE)}
     stages = []
     for stage in plan.stages:
@@ -89,6 +84,24 @@ def _resolve_plan(name: str, plan: Plan, model: _Model, about: dict[str, Choice]
     *earlier, (_, last) = stages
     sources = [line for stage in plan.stages for line in _sources(load_table(stage.recipe))]
     return Resolved(plan.title, sources, *_assemble(about | last, earlier))
+
+
+def _check_stages(plan: str, names: list[str], wishes: Mapping[str, Any]) -> None:
+    """Refuses a wish for a stage that the plan does not have, or for what no stage has of its own."""
+    for key in wishes:
+        group, _, rest = key.partition(".")
+        stage, _, own = rest.partition(".")
+        if group == "stages" and stage not in names:
+            raise InputError(f"{plan} has no stage {stage!r}; use one of {', '.join(names)}")
+        if group == "stages" and not _is_of_a_stage(own):
+            raise InputError(
+                f"{key}: a stage has its own task, task_options, recipe.<field> and model.<field> but the name; all "
+                f"else is one for all stages: set it without stages.{stage}"
+            )
+
+
+def _is_of_a_stage(key: str) -> bool:
+    return key != "model.name" and key.startswith(("task", "model.", "recipe.", *RATE))
 
 
 def _stage(
@@ -105,7 +118,9 @@ def _stage(
         found[key] = Choice(key, row.value, row.origin, row.source)
     found |= given or {}
     for key, value in wishes.items():
-        found.pop(INSTEAD.get(key, ""), None)
+        group, _, field = key.rpartition(".")
+        if group == "recipe":
+            found.pop(f"recipe.{IN_OTHER_UNITS.get(field)}", None)
         found[key] = Choice(key, value, "set", "")
     if "recipe.learning_rate" not in found:
         found["recipe.learning_rate"] = _rate(found)
@@ -115,14 +130,26 @@ def _stage(
 def _rate(found: Mapping[str, Choice]) -> Choice:
     """The learning rate as used, with the rule written out."""
     base, reference = (found[key] for key in RATE)
+    rate = _number(base)
     if reference.value is None:
-        return Choice("recipe.learning_rate", base.value, base.origin, f"{base.source}; unscaled ({reference.source})")
-    batch = found["recipe.batch_size"].value
-    value = float(f"{base.value * batch / reference.value:.12g}")
+        return Choice("recipe.learning_rate", rate, base.origin, f"{base.source}; unscaled ({reference.source})")
+    batch = found["recipe.batch_size"]
+    value = float(f"{rate * _number(batch) / _number(reference):.12g}")
     rule = (
-        f"{base.value:g} ({base.source}) x batch {batch} / {reference.value} ({reference.origin}: {reference.source})"
+        f"{rate:g} ({base.source}) x batch {batch.value} / {reference.value} ({reference.origin}: {reference.source})"
     )
     return Choice("recipe.learning_rate", value, base.origin, rule)
+
+
+def _number(choice: Choice) -> float:
+    """A number of the rule, also from text: YAML reads 1e-3 as that."""
+    try:
+        value = float(choice.value)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise InputError(f"{choice.key}: {choice.value!r} is not a positive number")
+    return value
 
 
 def _assemble(
@@ -137,8 +164,8 @@ def _assemble(
     for name, found in earlier:
         stage: dict[str, Any] = {"name": name, "task_options": {}, "model": {"options": {}}}
         for choice in found.values():
-            shared = choice.key == "model.name" or not choice.key.startswith(("task", "model.", "recipe.", *RATE))
-            if shared or (choice.key == "model.patch_size" and choice.value == last["model.patch_size"].value):
+            same_patches = choice.key == "model.patch_size" and choice.value == last["model.patch_size"].value
+            if same_patches or not _is_of_a_stage(choice.key):
                 continue
             choices.append(choice._replace(key=f"{STAGE}{name}.{choice.key}"))
             if choice.key not in RATE:
