@@ -143,7 +143,7 @@ class Configuration:
             f"{self.model} with patch {self.patch_size} at {self.input_size[0]} x {self.input_size[1]} "
             f"({self.tokens:,} tokens), {start}, {epochs}, {self.share:.0%} of the full schedule; batch "
             f"{self.batch_size} ({self.batch_per_device} a device{accumulated}), recompute "
-            f"{'on' if self.recompute else 'off'}, {self.precision}; {self.hours:.3g} h ({self.hours_low:.3g} to "
+            f"{'on (recipe.recompute=true)' if self.recompute else 'off'}, {self.precision}; {self.hours:.3g} h ({self.hours_low:.3g} to "
             f"{self.hours_high:.3g}), {self.memory_bytes / GIB:.3g} GiB a device; {quantity} {self.predicted:.3g} "
             f"({self.low:.3g} to {self.high:.3g})"
         )
