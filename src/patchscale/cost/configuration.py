@@ -139,11 +139,12 @@ class Configuration:
         epochs = " then ".join(f"{stage.epochs:.3g} epochs at {stage.input_size}" for stage in self.stages)
         start = "from scratch" if self.start == "scratch" else "from its weights at patch 16"
         accumulated = f" x {self.accumulation} passes" if self.accumulation > 1 else ""
+        recompute = "on (recipe.recompute=true)" if self.recompute else "off"
         text = (
             f"{self.model} with patch {self.patch_size} at {self.input_size[0]} x {self.input_size[1]} "
             f"({self.tokens:,} tokens), {start}, {epochs}, {self.share:.0%} of the full schedule; batch "
             f"{self.batch_size} ({self.batch_per_device} a device{accumulated}), recompute "
-            f"{'on (recipe.recompute=true)' if self.recompute else 'off'}, {self.precision}; {self.hours:.3g} h ({self.hours_low:.3g} to "
+            f"{recompute}, {self.precision}; {self.hours:.3g} h ({self.hours_low:.3g} to "
             f"{self.hours_high:.3g}), {self.memory_bytes / GIB:.3g} GiB a device; {quantity} {self.predicted:.3g} "
             f"({self.low:.3g} to {self.high:.3g})"
         )

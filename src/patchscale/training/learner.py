@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,8 +72,8 @@ class Learner:
                 part = self.model if config.init.part == "model" else task.encoder(self.model)
                 self.taken_over = [config.init.weights, *apply_init(part, config.init).lines()]
             if recipe.recompute:
-                switch = getattr(self.model, "set_grad_checkpointing", None)
-                (switch or task.encoder(self.model).set_grad_checkpointing)()
+                model: Any = self.model
+                (model if hasattr(model, "set_grad_checkpointing") else task.encoder(model)).set_grad_checkpointing()
             self.depth = StochasticDepth(self.model)
             self.model.to(device)
             self.average = build_average(self.model, recipe)
