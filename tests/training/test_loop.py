@@ -110,6 +110,8 @@ def test_weights_evaluate_to_the_trial_s_own_test_loss(tmp_path: Path) -> None:
     row = train(small_trial(), tmp_path)
     scores = evaluate_weights(tmp_path / "weights.safetensors")
     assert scores["test_loss"] == pytest.approx(row["test_loss"], rel=1e-6)
+    others = evaluate_weights(tmp_path / "weights.safetensors", "digits")  # another number of images
+    assert others.keys() == scores.keys()
 
 
 def test_the_trial_id_is_a_hash_of_the_configuration() -> None:

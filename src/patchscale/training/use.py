@@ -25,7 +25,8 @@ def evaluate_weights(weights: Path, data: str | None = None) -> dict[str, float]
     trained = load_weights(weights)
     spec = trained.config.data
     if data is not None:
-        spec = spec.model_copy(update={"name": data, "root": None, "limit_train": None, "limit_test": None})
+        own = dict.fromkeys(("root", "limit_train", "limit_test", "train_size", "test_size"))
+        spec = spec.model_copy(update={"name": data, **own})
     config = trained.config
     task = build_task(config.task, config.model, spec, config.task_options, Regularisation())
     if task.classes != trained.classes:
