@@ -24,8 +24,8 @@ NAMES = {
 }
 
 
-def law_panel(axes: Axes, points: pd.DataFrame, law: dict[str, Any] | None, x: str, y: str) -> None:
-    """Measured points, one a random seed, with fit and interval band; log axes, ticks named by patch size."""
+def law_panel(axes: Axes, points: pd.DataFrame, law: dict[str, Any] | None, x: str, y: str, colour: str) -> None:
+    """Points in the colour of where they come from, with fit and interval band; log axes, ticks named by patch size."""
     if law and law.get("band"):
         band = {name: np.array(values, dtype=float) for name, values in law["band"].items()}
         axes.fill_between(band["x"], band["low"], band["high"], color=LIGHT["predicted"], alpha=0.15, linewidth=0)
@@ -36,7 +36,7 @@ def law_panel(axes: Axes, points: pd.DataFrame, law: dict[str, Any] | None, x: s
         linestyle="none",
         marker="o",
         markersize=4,
-        markerfacecolor=LIGHT["measured"],
+        markerfacecolor=colour,
         markeredgecolor="white",
         markeredgewidth=0.5,
     )

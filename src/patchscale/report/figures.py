@@ -26,7 +26,7 @@ from patchscale.report.pareto import configurations, pareto
 from patchscale.report.payload import axis_columns, model_labels
 from patchscale.report.repeats import loss_panel, matching_panel, size_panel
 from patchscale.report.run import Run, read
-from patchscale.report.theme import LIGHT, MARKERS, matplotlib_style
+from patchscale.report.theme import COUNTED, LIGHT, MARKERS, matplotlib_style
 from patchscale.report.vision_figure import drawn_curves, forms_of, own_group, vision_handles, vision_panel
 from patchscale.studies.analysis import COPIED
 
@@ -74,15 +74,14 @@ def law(run: Run) -> Figure | None:
     chosen = [entry for entry in fitted if entry["form"] == first]
     x = chosen[0]["x"] if chosen else "tokens"
     groups = [entry["group"] for entry in chosen] or _groups(run.results)
+    colour, called = (LIGHT["predicted"], COUNTED) if run.counted else (LIGHT["measured"], "measured")
     figure, panels = grid(len(groups))
     for place, (axes, group) in enumerate(zip(panels, groups, strict=True)):
         entry = chosen[place] if chosen else None
-        law_panel(axes, _rows(run.results, group), entry, x, y)
+        law_panel(axes, _rows(run.results, group), entry, x, y, colour)
         caption(axes, place, title(run, group))
     share(panels, y)
-    handles: list[Artist] = [
-        Line2D([], [], linestyle="none", marker="o", markersize=4, color=LIGHT["measured"], label="measured")
-    ]
+    handles: list[Artist] = [Line2D([], [], linestyle="none", marker="o", markersize=4, color=colour, label=called)]
     if chosen:
         handles.append(Line2D([], [], color=LIGHT["predicted"], label=f"fit ({chosen[0]['form'].replace('_', ' ')})"))
         percent = f"{100 * chosen[0]['confidence']:g} % interval"

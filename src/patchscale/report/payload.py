@@ -55,7 +55,8 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
     labels = model_labels(distinct(every, "model"))
     shown = results.assign(model=[labels[name] for name in results["model"]]) if len(results) else results
     worded = [relabelled(entry, labels) for entry in differences]
-    counted = all(run.study.get("counting") for run in runs)
+    counted = [run.name for run in runs if run.counted]
+    nothing_trained = len(counted) == len(runs)
     return clean(
         {
             "title": title,
@@ -64,7 +65,7 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
             "y": y,
             "counted": counted,
             "refinement": refinement,
-            "verdict": counted_verdict(shown, y) if counted else verdict(shown, worded, name, y, refinement),
+            "verdict": counted_verdict(shown, y) if nothing_trained else verdict(shown, worded, name, y, refinement),
             "inversions": inversions(differences),
             "falling": falling_sentences(shown),
             "falling_trials": list(falling(results)["trial"]) if len(results) else [],
@@ -72,7 +73,7 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
             "patches": sorted(distinct(every, "patch_size"), reverse=True),
             "unfinished": waiting,
             "tokens": token_pictures(runs[0])
-            if len(runs) == 1 and not (live or counted)
+            if len(runs) == 1 and not (live or nothing_trained)
             else {"pictures": [], "note": ""},
             "dense": dense_pictures(runs[0], axes) if len(runs) == 1 and not live else None,
             "precision": precision_curves(runs[0], axes) if len(runs) == 1 and not live else None,
@@ -89,7 +90,7 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
             "repeats": _gather(runs, "repeated_data"),
             "bases": runs[0].laws.get("kept_tokens") if len(runs) == 1 else None,
             "curves": curve_lists(curves),
-            "planner": None if live or counted else planner_grid(runs),
+            "planner": None if live or nothing_trained else planner_grid(runs),
             "costs": COSTS,
             "configurations": means.to_dict("records"),
             "pareto": {cost: list(pareto(means, cost, y).index) for cost in COSTS if cost in means},

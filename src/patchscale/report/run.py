@@ -63,6 +63,11 @@ class Run:
         """The axis whose neighbouring values are compared."""
         return self.study.get("laws", {}).get("refinement", "patch_size")
 
+    @property
+    def counted(self) -> bool:
+        """Whether nothing was trained: every value was counted from shapes and is a prediction."""
+        return bool(self.study.get("counting"))
+
 
 def read(path: Path | str) -> Run:
     """Reads a run directory.
