@@ -52,11 +52,12 @@ def test_laws_differences_and_crossings_equal_laws_json(page, run_directory):
 def test_curves_equal_the_metrics_files(page, run_directory):
     curves = data_of(page)["curves"]
     assert len(curves) == 24
-    for trial, curve in curves.items():
+    for trial, (curve,) in curves.items():
+        assert curve["at"] == {}
         lines = (run_directory / "trials" / trial / "metrics.jsonl").read_text().splitlines()
         tests = [line for line in map(json.loads, lines) if line["kind"] == "test"]
         for name in ("samples", "train_flops", "seconds", "test_loss", "top1"):
-            assert curve[name] == pytest.approx([line[name] for line in tests], rel=1e-6)
+            assert curve["lines"][name] == pytest.approx([line[name] for line in tests], rel=1e-6)
 
 
 def test_page_names_no_address_and_forbids_requests(page):

@@ -11,6 +11,7 @@ import pandas as pd
 
 from patchscale.laws import published as published_table
 from patchscale.report import beside, theme
+from patchscale.report.curves import curve_lists, lines_by_study, measured_axes
 from patchscale.report.dense import dense_pictures
 from patchscale.report.frames import distinct, trials, where
 from patchscale.report.pareto import COSTS, configurations, pareto
@@ -90,6 +91,7 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
             "repeats": _gather(runs, "repeated_data"),
             "bases": runs[0].laws.get("kept_tokens") if len(runs) == 1 else None,
             "curves": curve_lists(curves),
+            "lines": lines_by_study(runs, every),
             "planner": None if live or nothing_trained else planner_grid(runs),
             "costs": COSTS,
             "configurations": means.to_dict("records"),
@@ -103,9 +105,9 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
     )
 
 
-def axis_columns(results: pd.DataFrame, curves: pd.DataFrame, *, several: bool) -> list[str]:
+def axis_columns(results: pd.DataFrame, curves: pd.DataFrame, *, several: bool = False) -> list[str]:
     """Columns that name a configuration: model, input and patch size, and every axis the study added."""
-    scores = set(curves.columns) - set(CURVE_COLUMNS)
+    scores = set(curves.columns) - {*CURVE_COLUMNS, *measured_axes(curves)}
     named = [name for name in results if name not in OUTCOMES | scores and (name != "study" or several)]
     return [name for name in named if name in ("model", "patch_size") or len(distinct(results, name)) > 1]
 
@@ -121,17 +123,6 @@ def relabelled(entry: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:
     """A copy of an entry of `laws.json` whose group names the model as the page does."""
     group = {name: labels.get(value, value) if name == "model" else value for name, value in entry["group"].items()}
     return {**entry, "group": group}
-
-
-def curve_lists(curves: pd.DataFrame) -> dict[str, dict[str, list[float | None]]]:
-    """Learning curves by trial, one list a column, to seven significant digits."""
-    columns = [name for name in curves.columns if name not in ("trial", "step")]
-    return {
-        str(trial): {
-            name: [_short(value) for value in part[name]] for name in columns if part[name].notna().to_numpy().any()
-        }
-        for trial, part in curves.groupby("trial", sort=False)
-    }
 
 
 def published_points(results: pd.DataFrame) -> list[dict[str, Any]]:
@@ -248,7 +239,3 @@ def _group(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _csv(runs: list[Run], results: pd.DataFrame) -> str:
     return runs[0].results_text if len(runs) == 1 else results.to_csv(index=False)
-
-
-def _short(value: Any) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(f"{value:.7g}")
