@@ -12,6 +12,7 @@ from matplotlib.transforms import offset_copy
 
 from patchscale.report.frames import distinct, means, where
 from patchscale.report.theme import LIGHT, MARKERS, log_ticks, shades
+from patchscale.report.verdict import words
 
 NAMES = {
     "test_loss": "test loss",
@@ -155,4 +156,4 @@ def in_words(axis: str, value: Any) -> str:
 
 def name_of(column: str) -> str:
     """A column in words."""
-    return NAMES.get(column, column.rpartition(".")[2].replace("_", " "))
+    return NAMES.get(column, words(column))

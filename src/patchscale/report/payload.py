@@ -66,7 +66,9 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
             "y": y,
             "counted": counted,
             "refinement": refinement,
-            "verdict": counted_verdict(shown, y) if nothing_trained else verdict(shown, worded, name, y, refinement),
+            "verdict": counted_verdict(shown, y)
+            if nothing_trained
+            else verdict(shown, worded, name, axes, y, refinement),
             "inversions": inversions(differences),
             "falling": falling_sentences(shown),
             "falling_trials": list(falling(results)["trial"]) if len(results) else [],
