@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from patchscale.report.curves import curve_lists, lines_of, own_lines
-from patchscale.report.figures import curves
+from patchscale.report.figures import curves, differences
 from patchscale.report.payload import payload
 from patchscale.report.run import Run, read
 from tests.report.vision_study import COUNTS, write_vision_run
@@ -60,6 +60,12 @@ def test_lines_are_drawn_and_named_along_the_refinement(run: Run) -> None:
         assert places == sorted(places)
         assert places[0] >= 0
         assert places[-1] <= 1
+
+
+def test_differences_are_those_of_the_refinement(run: Run) -> None:
+    figure = differences(run)
+    assert figure is not None
+    assert figure.axes[0].get_ylabel() == "vision tokens"
 
 
 def test_lines_differ_in_the_law_s_x_where_nothing_is_refined(run_directory: Path) -> None:

@@ -24,8 +24,8 @@ FINISHED = pd.DataFrame(
 AXES = ["model", "patch_size"]
 
 
-def difference(verdict: str, coarse: int = 16, fine: int = 8) -> dict:
-    return {"group": {"model": "m"}, "from": coarse, "to": fine, "verdict": verdict}
+def difference(verdict: str, coarse: int = 16, fine: int = 8, by: str = "patch_size", y: str = "test_loss") -> dict:
+    return {"group": {"model": "m"}, "from": coarse, "to": fine, "verdict": verdict, "by": by, "y": y}
 
 
 def test_verdict_counts_refinements_and_names_inversions():
@@ -37,6 +37,20 @@ def test_verdict_counts_refinements_and_names_inversions():
     assert "1 inversion raised it (m, patch size 8 to 4)" in text
     assert "Every one of the 2 refinements lowered" in verdict(FINISHED, [difference("lower")] * 2, "study", AXES)
     assert "0 lowered" in verdict(FINISHED, [difference("undecided")], "study", AXES)
+
+
+def test_every_refinement_says_what_was_refined_and_which_loss_changed():
+    """Two studies on one page, and reducers that are told apart."""
+    kept = [difference("inversion", 2, 4, "kept_tokens", "mask_loss") for _ in range(2)]
+    for entry, reducer in zip(kept, ("qr", "tome"), strict=True):
+        entry["group"] = {"model": "m", "reducer": reducer, "patch_size": 4}
+    text = verdict(FINISHED, [difference("inversion"), *kept], "studies", AXES)
+    assert "0 lowered the test loss or mask loss" in text
+    steps = ["m, patch size 16 to 8", "m · reducer qr · patch size 4, kept tokens 2 to 4"]
+    assert f"({steps[0]}, {steps[1]} and {steps[1].replace('qr', 'tome')})" in text
+    alone = verdict(FINISHED, kept, "study", AXES)
+    assert "0 lowered the mask loss" in alone
+    assert "(m · reducer qr, kept tokens 2 to 4 and m · reducer tome, kept tokens 2 to 4)" in alone
 
 
 def test_verdict_names_the_best_and_the_unsettled():

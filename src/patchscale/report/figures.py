@@ -115,7 +115,7 @@ def differences(run: Run) -> Figure | None:
         difference_panel(axes, [entry for entry in entries if entry["group"] == group], run.laws["y"])
         caption(axes, place, title(run, group))
         if place % _columns(len(groups)) == 0:
-            axes.set_ylabel("patch size")
+            axes.set_ylabel(name_of(run.refinement))
     low, high = min(axes.get_xlim()[0] for axes in panels), max(axes.get_xlim()[1] for axes in panels)
     for axes in panels:
         axes.set_xlim(low, high)

@@ -50,7 +50,6 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
     axes = axis_columns(every, curves, several=len(runs) > 1)
     means = configurations(results, axes, y) if len(results) and y in results else pd.DataFrame()
     differences = _gather(runs, "differences")
-    refinement = runs[0].refinement
     name = " + ".join(dict.fromkeys(run.name for run in runs))
     title = runs[0].study.get("title", name) if len(runs) == 1 else name
     labels = model_labels(distinct(every, "model"))
@@ -65,10 +64,7 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
             "live": live,
             "y": y,
             "counted": counted,
-            "refinement": refinement,
-            "verdict": counted_verdict(shown, y)
-            if nothing_trained
-            else verdict(shown, worded, name, axes, y, refinement),
+            "verdict": counted_verdict(shown, y) if nothing_trained else verdict(shown, worded, name, axes, y),
             "inversions": inversions(differences),
             "falling": falling_sentences(shown),
             "falling_trials": list(falling(results)["trial"]) if len(results) else [],
@@ -226,12 +222,19 @@ def _with_study(run: Run) -> pd.DataFrame:
 
 
 def _gather(runs: list[Run], part: str) -> list[dict[str, Any]]:
-    """Entries of one part of every `laws.json`, each saying its study when there are several."""
+    """Entries of one part of every `laws.json`, each saying its study when there are several.
+
+    What compares neighbouring values also says of which axis (`by`), and by which loss (`y`).
+    """
     return [
-        {**entry, "group": {**({"study": run.name} if len(runs) > 1 else {}), **_group(entry)}}
+        {**_compared(run, part), **entry, "group": {**({"study": run.name} if len(runs) > 1 else {}), **_group(entry)}}
         for run in runs
         for entry in run.laws.get(part, [])
     ]
+
+
+def _compared(run: Run, part: str) -> dict[str, str]:
+    return {"by": run.refinement, "y": run.laws["y"]} if part in ("differences", "crossings") else {}
 
 
 def _group(entry: dict[str, Any]) -> dict[str, Any]:

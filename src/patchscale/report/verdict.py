@@ -23,21 +23,19 @@ def verdict(
     study: str,
     axes: Sequence[str],
     y: str = "test_loss",
-    refinement: str = "patch_size",
 ) -> str:
     """One paragraph: what was trained, whether finer patches helped, the best trial, what is not settled.
 
     Args:
         results: the result table; may be empty.
-        differences: `laws.json`'s paired differences.
+        differences: `laws.json`'s paired differences, with the axis refined (`by`) and the loss changed (`y`).
         study: the study's name.
         axes: columns that name a configuration.
         y: the quality column (lower is better).
-        refinement: the column whose neighbouring values were compared.
     """
     if results.empty or y not in results:
         return f"No trial of {study} has finished yet; this page fills as trials end."
-    parts = [_what(results), _refinements(differences, refinement), _best(results, axes, y), _unsettled(results)]
+    parts = [_what(results), _refinements(differences), _best(results, axes, y), _unsettled(results)]
     return " ".join(part for part in parts if part)
 
 
@@ -86,7 +84,11 @@ def _steepness(group: pd.DataFrame) -> str:
 
 
 def _place(values: dict[str, Any]) -> str:
-    texts = [f"{value} px" if name == "input_size" else str(value) for name, value in values.items()]
+    """`study · model · 48 px · decoder linear: `."""
+    texts = [
+        f"{value} px" if name == "input_size" else str(value) if name in ("study", "model") else _at(name, value)
+        for name, value in values.items()
+    ]
     return " · ".join(texts) + ": " if texts else ""
 
 
@@ -119,25 +121,26 @@ def _what(results: pd.DataFrame) -> str:
     return f"{text} ({plural(len(trials(results)), 'trial')})."
 
 
-def _refinements(differences: Sequence[dict[str, Any]], refinement: str) -> str:
+def _refinements(differences: Sequence[dict[str, Any]]) -> str:
     if not differences:
         return ""
     counts = {
         word: sum(entry["verdict"] == word for entry in differences) for word in ("lower", "inversion", "undecided")
     }
     steps = plural(len(differences), "refinement")
+    losses = " or ".join(dict.fromkeys(words(entry["y"]) for entry in differences))
     if counts["lower"] == len(differences):
-        return f"Every one of the {steps} lowered the test loss, beyond the paired interval over random seeds."
-    text = f"Of {steps}, {counts['lower']} lowered the test loss beyond the paired interval over random seeds"
+        return f"Every one of the {steps} lowered the {losses}, beyond the paired interval over random seeds."
+    text = f"Of {steps}, {counts['lower']} lowered the {losses} beyond the paired interval over random seeds"
     if counts["undecided"]:
         text += f", {counts['undecided']} {'is' if counts['undecided'] == 1 else 'are'} undecided"
     if counts["inversion"]:
-        name = words(refinement)
-        worse = listed(
-            [f"{_group(entry)}{name} {entry['from']} to {entry['to']}" for entry in inversions(differences)[:4]]
-        )
+        worse = [
+            f"{_group(entry, differences)}{words(entry['by'])} {entry['from']} to {entry['to']}"
+            for entry in inversions(differences)[:4]
+        ]
         more = f" and {counts['inversion'] - 4} more" if counts["inversion"] > 4 else ""
-        return f"{text}, and {plural(counts['inversion'], 'inversion')} raised it ({worse}{more})."
+        return f"{text}, and {plural(counts['inversion'], 'inversion')} raised it ({listed(worse)}{more})."
     return f"{text}; none raised it." if counts["lower"] else f"{text}; none is shown to raise it."
 
 
@@ -174,8 +177,14 @@ def _unsettled(results: pd.DataFrame) -> str:
     )
 
 
-def _group(entry: dict[str, Any]) -> str:
-    group = {name: value for name, value in entry.get("group", {}).items() if name in ("study", "model", "input_size")}
+def _group(entry: dict[str, Any], entries: Sequence[dict[str, Any]]) -> str:
+    """An entry's group, of its other axes only those in which the entries differ."""
+    seen = lambda name: {str(other["group"].get(name)) for other in entries}  # noqa: E731
+    group = {
+        name: value
+        for name, value in entry["group"].items()
+        if name in ("study", "model", "input_size") or len(seen(name)) > 1
+    }
     return _place(group).removesuffix(": ") + ", " if group else ""
 
 

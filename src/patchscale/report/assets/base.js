@@ -103,7 +103,7 @@ function groupLabel(group) {
 
 /** A sentence of laws.json without the group that the page already shows above it. */
 function sentence(entry) {
-  const group = Object.entries(entry.group).map(([name, value]) => `${name}=${value}`).join(", ");
+  const group = Object.entries(entry.group).filter(([name]) => name !== "study").map(([name, value]) => `${name}=${value}`).join(", ");
   let text = entry.sentence;
   [`for ${group}: `, `${group}: `].forEach((start) => { if (text.startsWith(start)) text = text.slice(start.length); });
   return capital(text.replaceAll("->", "→").replaceAll("patch_size", "patch size").replaceAll("_loss", " loss"));
