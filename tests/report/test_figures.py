@@ -12,6 +12,7 @@ import pytest
 from patchscale.errors import InputError
 from patchscale.report import figures
 from patchscale.report.figures import WIDTH, cost, curves, differences, law
+from patchscale.report.payload import payload
 from patchscale.report.run import read
 from patchscale.report.theme import LIGHT
 
@@ -56,6 +57,19 @@ def test_law_figure_holds_every_trial_and_only_measured_points_are_blue(run_dire
     assert {line.get_markerfacecolor() for line in points} == {LIGHT["measured"]}
     fits = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "None"]
     assert {line.get_color() for line in fits} == {LIGHT["predicted"]}
+
+
+def test_counted_points_are_predictions_in_figure_and_page(run_directory):
+    run = read(run_directory)
+    counting = replace(run, study={**run.study, "name": "counting", "counting": {"device": "a100"}})
+    counting = replace(counting, results=run.results.assign(study="counting"))
+    figure = law(counting)
+    assert figure is not None
+    points = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "o"]
+    assert {line.get_markerfacecolor() for line in points} == {LIGHT["predicted"]}
+    assert figure.legends[0].get_texts()[0].get_text() == "counted from shapes, predicted"
+    assert payload([counting], live=True)["counted"] == ["counting"]
+    assert payload([run, counting], live=True)["counted"] == ["counting"]
 
 
 def test_figures_without_laws_still_show_points(make_run, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 
 from patchscale.errors import InputError
 from patchscale.report import build
-from patchscale.report.payload import model_labels, split_configs
+from patchscale.report.payload import model_labels, payload, split_configs
 from patchscale.report.planner import planner_grid
 from patchscale.report.run import read
 
@@ -42,8 +42,9 @@ def test_rows_equal_results_csv(page, run_directory):
 def test_laws_differences_and_crossings_equal_laws_json(page, run_directory):
     data, laws = data_of(page), json.loads((run_directory / "laws.json").read_text())
     assert len(laws["laws"]) == 4
-    for name in ("laws", "differences", "crossings"):
-        assert data[name] == laws[name]
+    assert data["laws"] == laws["laws"]
+    for name in ("differences", "crossings"):
+        assert data[name] == [{**entry, "by": "patch_size", "y": "test_loss"} for entry in laws[name]]
     assert [entry["sentence"] for entry in data["inversions"]] == [
         entry["sentence"] for entry in laws["differences"] if entry["verdict"] == "inversion"
     ]
@@ -52,11 +53,12 @@ def test_laws_differences_and_crossings_equal_laws_json(page, run_directory):
 def test_curves_equal_the_metrics_files(page, run_directory):
     curves = data_of(page)["curves"]
     assert len(curves) == 24
-    for trial, curve in curves.items():
+    for trial, (curve,) in curves.items():
+        assert curve["at"] == {}
         lines = (run_directory / "trials" / trial / "metrics.jsonl").read_text().splitlines()
         tests = [line for line in map(json.loads, lines) if line["kind"] == "test"]
         for name in ("samples", "train_flops", "seconds", "test_loss", "top1"):
-            assert curve[name] == pytest.approx([line[name] for line in tests], rel=1e-6)
+            assert curve["lines"][name] == pytest.approx([line[name] for line in tests], rel=1e-6)
 
 
 def test_page_names_no_address_and_forbids_requests(page):
@@ -105,6 +107,17 @@ def test_merged_set_keeps_studies_apart(make_run, run_directory, tmp_path):
     assert {law["group"]["study"] for law in data["laws"]} == {"synthetic", "second"}
     assert len(data["rows"]) == 28
     assert len(data["csv"].splitlines()) == 29
+
+
+def test_merged_refinements_are_those_of_their_study(run_directory):
+    run = read(run_directory)
+    run = replace(run, laws={**run.laws, "crossings": [{"group": {"model": "m"}, "sentence": "they cross"}]})
+    study = {**run.study, "name": "kept", "laws": {"refinement": "kept_tokens"}}
+    kept = replace(run, study=study, laws={**run.laws, "y": "mask_loss"})
+    data = payload([run, kept], live=True)
+    for part in ("differences", "crossings"):
+        found = {(entry["group"]["study"], entry["by"], entry["y"]) for entry in data[part]}
+        assert found == {("synthetic", "patch_size", "test_loss"), ("kept", "kept_tokens", "mask_loss")}
 
 
 def test_unfinished_trials_are_told_with_their_state(make_run, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 
-from patchscale.report.draw import end_labels, log_scale
+from patchscale.report.draw import End, log_scale
 from patchscale.report.frames import distinct, means, where
 from patchscale.report.theme import LIGHT, shades
 
@@ -19,8 +19,8 @@ def reducers_of(results: pd.DataFrame) -> list[str]:
     return [str(name) for name in distinct(results, "reducer") if name != FULL]
 
 
-def kept_panel(axes: Axes, results: pd.DataFrame, reducer: str, y: str, labels: dict[str, str]) -> None:
-    """Means over random seeds as lines, single ones as dots, one shade a model, named at its end."""
+def kept_panel(axes: Axes, results: pd.DataFrame, reducer: str, y: str, labels: dict[str, str]) -> list[End]:
+    """Means over random seeds as lines, single ones as dots, one shade a model; returns what names them."""
     own = where(results, results["reducer"] == reducer)
     models = [str(name) for name in distinct(own.sort_values("params_without_positions", kind="stable"), "model")]
     ends = []
@@ -31,5 +31,5 @@ def kept_panel(axes: Axes, results: pd.DataFrame, reducer: str, y: str, labels: 
         axes.plot(points["kept_tokens"], points[y], ".", markersize=4, color=colour)
         ends.append((line["kept_tokens"].iloc[-1], line[y].iloc[-1], labels[model], colour))
     log_scale(axes, "x", "kept_tokens")
-    end_labels(axes, ends)
     axes.set_xlabel("kept tokens K")
+    return ends

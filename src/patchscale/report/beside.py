@@ -77,7 +77,7 @@ def _panel(run: Run, axes: list[str], table: int, metric: str, rows: pd.DataFram
         "study": run.name,
         "table": table,
         "label": label,
-        "predicted": bool(run.study.get("counting")),
+        "predicted": run.counted,
         "published": _series(given, ["model", "decoder", "input", "note"], "patch"),
         "ours": _series(ours, names, "patch_size"),
     }

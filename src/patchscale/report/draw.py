@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from matplotlib.transforms import offset_copy
 
 from patchscale.report.frames import distinct, means, where
 from patchscale.report.theme import LIGHT, MARKERS, log_ticks, shades
+from patchscale.report.verdict import words
 
 NAMES = {
     "test_loss": "test loss",
@@ -23,9 +23,13 @@ NAMES = {
     "tokens": "tokens",
 }
 
+End = tuple[float, float, str, str]
+"""Where a line ends (x, y), its name and its colour."""
+SYMBOLS = {"patch_size": "p", "kept_tokens": "K", "task.vision_tokens": "n"}
 
-def law_panel(axes: Axes, points: pd.DataFrame, law: dict[str, Any] | None, x: str, y: str) -> None:
-    """Measured points, one a random seed, with fit and interval band; log axes, ticks named by patch size."""
+
+def law_panel(axes: Axes, points: pd.DataFrame, law: dict[str, Any] | None, x: str, y: str, colour: str) -> None:
+    """Points in the colour of where they come from, with fit and interval band; log axes, ticks named by patch size."""
     if law and law.get("band"):
         band = {name: np.array(values, dtype=float) for name, values in law["band"].items()}
         axes.fill_between(band["x"], band["low"], band["high"], color=LIGHT["predicted"], alpha=0.15, linewidth=0)
@@ -36,7 +40,7 @@ def law_panel(axes: Axes, points: pd.DataFrame, law: dict[str, Any] | None, x: s
         linestyle="none",
         marker="o",
         markersize=4,
-        markerfacecolor=LIGHT["measured"],
+        markerfacecolor=colour,
         markeredgecolor="white",
         markeredgewidth=0.5,
     )
@@ -51,40 +55,40 @@ def law_panel(axes: Axes, points: pd.DataFrame, law: dict[str, Any] | None, x: s
         axes.set_xlabel(name_of(x))
 
 
-def curve_panel(axes: Axes, curves: pd.DataFrame, patches: list[int], x: str, y: str) -> None:
-    """Mean over random seeds (thick) over single seeds, one shade a patch size, named at its end."""
-    ends: list[tuple[float, float, str, str]] = []
-    for patch, colour in zip(patches, shades(len(patches), LIGHT), strict=True):
-        part = where(curves, curves["patch_size"] == patch)
+def curve_panel(axes: Axes, curves: pd.DataFrame, by: str, values: list[Any], x: str, y: str) -> list[End]:
+    """Mean over random seeds (thick) over single seeds, one shade a value of the axis `by`; returns what names them."""
+    ends: list[End] = []
+    for value, colour in zip(values, shades(len(values), LIGHT), strict=True):
+        part = where(curves, curves[by] == value)
         if part.empty:
             continue
         for _, one in part.groupby("trial", sort=False):
             axes.plot(one[x], one[y], color=colour, linewidth=0.6, alpha=0.35)
         mean = means(part, ["step"], [x, y]).sort_values("step")
         axes.plot(mean[x], mean[y], color=colour, marker=".", markersize=3)
-        ends.append((mean[x].iloc[-1], mean[y].iloc[-1], f"$p$ = {patch}", colour))
-    end_labels(axes, ends)
+        ends.append((mean[x].iloc[-1], mean[y].iloc[-1], in_words(by, value), colour))
     log_scale(axes, "x", x)
     axes.set_xlabel(name_of(x))
+    return ends
 
 
-def end_labels(axes: Axes, ends: list[tuple[float, float, str, str]], apart: float = 0.075) -> None:
-    """Names lines at their right ends (x, y, text, colour), at least `apart` of the panel's height from each other."""
-    low, high = (math.log(value) for value in (axes.dataLim.ymin, axes.dataLim.ymax))
-    height = (high - low) or 0.1  # equal values: labels stay within the little that is shown around them
-    at = -math.inf
+def end_labels(axes: Axes, ends: list[End], apart: float = 0.075) -> None:
+    """Names lines at their right ends, inside the panel and at least `apart` of its height from each other."""
+    height = axes.transData - axes.transAxes
+    lowest, highest = -apart, 1 - apart * (len(ends) - 1)
     for x, y, text, colour in sorted(ends, key=lambda end: end[1]):
-        at = max((math.log(y) - low) / height, at + apart)
+        lowest = max(height.transform((x, y))[1], lowest + apart)
         axes.annotate(
             text,
             (x, y),
-            xytext=(x, math.exp(low + at * height)),
-            textcoords=offset_copy(axes.transData, fig=axes.get_figure(root=True), x=4, units="points"),
+            xytext=(x, min(lowest, highest)),
+            textcoords=offset_copy(axes.get_xaxis_transform(), fig=axes.get_figure(root=True), x=4, units="points"),
             va="center",
             fontsize=7.5,
             color=colour,
             annotation_clip=False,
         )
+        highest += apart
 
 
 def cost_panel(axes: Axes, table: pd.DataFrame, best: pd.DataFrame, models: list[str], cost: str, y: str) -> None:
@@ -143,6 +147,13 @@ def plain(value: float) -> str:
     return f"{value:,g}" if value < 1000 else f"{value:,.0f}"
 
 
+def in_words(axis: str, value: Any) -> str:
+    """An axis value: `48 px`, `$p$ = 8`, `decoder linear`."""
+    if axis == "input_size":
+        return f"{value} px"
+    return f"${SYMBOLS[axis]}$ = {value}" if axis in SYMBOLS else f"{name_of(axis)} {value}"
+
+
 def name_of(column: str) -> str:
     """A column in words."""
-    return NAMES.get(column, column.replace("_", " "))
+    return NAMES.get(column, words(column))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import string
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,18 +21,31 @@ from matplotlib.patches import Patch
 from patchscale.errors import InputError
 from patchscale.files import write_bytes
 from patchscale.report.bases import kept_panel, reducers_of
-from patchscale.report.draw import cost_panel, curve_panel, difference_panel, law_panel, log_scale, name_of
+from patchscale.report.curves import lines_of, own_lines
+from patchscale.report.draw import (
+    End,
+    cost_panel,
+    curve_panel,
+    difference_panel,
+    end_labels,
+    in_words,
+    law_panel,
+    log_scale,
+    name_of,
+)
 from patchscale.report.frames import distinct, where
 from patchscale.report.pareto import configurations, pareto
 from patchscale.report.payload import axis_columns, model_labels
 from patchscale.report.repeats import loss_panel, matching_panel, size_panel
 from patchscale.report.run import Run, read
-from patchscale.report.theme import LIGHT, MARKERS, matplotlib_style
+from patchscale.report.theme import COUNTED, LIGHT, MARKERS, matplotlib_style
 from patchscale.report.vision_figure import drawn_curves, forms_of, own_group, vision_handles, vision_panel
 from patchscale.studies.analysis import COPIED
 
 COSTS = ("train_flops", "seconds", "peak_memory_bytes")
+GROUP = ("model", "input_size")  # what panels differ in, if nothing else
 WIDTH = 6.75  # inches: the text width of a two-column paper
+CHARACTERS = 114  # of a panel's title in `WIDTH`
 METADATA = {"svg": {"Date": None, "Creator": "patchscale"}, "png": {"Software": "patchscale"}}
 
 
@@ -73,16 +87,15 @@ def law(run: Run) -> Figure | None:
     first = fitted[0]["form"] if fitted else None
     chosen = [entry for entry in fitted if entry["form"] == first]
     x = chosen[0]["x"] if chosen else "tokens"
-    groups = [entry["group"] for entry in chosen] or _groups(run.results)
+    groups = [entry["group"] for entry in chosen] or _groups(run.results, GROUP)
+    colour, called = (LIGHT["predicted"], COUNTED) if run.counted else (LIGHT["measured"], "measured")
     figure, panels = grid(len(groups))
     for place, (axes, group) in enumerate(zip(panels, groups, strict=True)):
         entry = chosen[place] if chosen else None
-        law_panel(axes, _rows(run.results, group), entry, x, y)
+        law_panel(axes, _rows(run.results, group), entry, x, y, colour)
         caption(axes, place, title(run, group))
     share(panels, y)
-    handles: list[Artist] = [
-        Line2D([], [], linestyle="none", marker="o", markersize=4, color=LIGHT["measured"], label="measured")
-    ]
+    handles: list[Artist] = [Line2D([], [], linestyle="none", marker="o", markersize=4, color=colour, label=called)]
     if chosen:
         handles.append(Line2D([], [], color=LIGHT["predicted"], label=f"fit ({chosen[0]['form'].replace('_', ' ')})"))
         percent = f"{100 * chosen[0]['confidence']:g} % interval"
@@ -102,7 +115,7 @@ def differences(run: Run) -> Figure | None:
         difference_panel(axes, [entry for entry in entries if entry["group"] == group], run.laws["y"])
         caption(axes, place, title(run, group))
         if place % _columns(len(groups)) == 0:
-            axes.set_ylabel("patch size")
+            axes.set_ylabel(name_of(run.refinement))
     low, high = min(axes.get_xlim()[0] for axes in panels), max(axes.get_xlim()[1] for axes in panels)
     for axes in panels:
         axes.set_xlim(low, high)
@@ -119,13 +132,15 @@ def repeats(run: Run) -> Figure | None:
     sized = [entry for entry in found if any(row["effective_size"] for row in entry["rows"])]
     varied = [name for name in found[0]["group"] if len({str(entry["group"][name]) for entry in found}) > 1]
     figure, panels = grid(len(found) + len(sized))
+    ends = []
     for place, (axes, entry) in enumerate(zip(panels, [*found, *sized], strict=True)):
         words = ", ".join(f"{name.rpartition('.')[2]} {entry['group'][name]}" for name in varied)
-        (loss_panel if place < len(found) else size_panel)(axes, entry["rows"], labels)
+        ends.append((loss_panel if place < len(found) else size_panel)(axes, entry["rows"], labels))
         caption(axes, place, words)
-    share(panels[: len(found)], found[0]["y"])
-    for axes in panels[len(found) :]:
+    share(panels[: len(found)], found[0]["y"], ends)
+    for axes, own in zip(panels[len(found) :], ends[len(found) :], strict=True):
         log_scale(axes, "y", "share")
+        end_labels(axes, own)
         axes.set_ylabel("effective size / size")
     return figure
 
@@ -138,10 +153,11 @@ def copying(run: Run) -> Figure | None:
     labels = model_labels(distinct(run.results, "model"))
     figure, panels = grid(len(found) + 1)
     for place, (axes, entry) in enumerate(zip(panels, found, strict=False)):
-        loss_panel(axes, entry["rows"], labels)
+        ends = loss_panel(axes, entry["rows"], labels)
         log_scale(axes, "y", entry["y"])
+        end_labels(axes, ends)
         caption(axes, place, name_of(entry["y"]))
-    matching_panel(panels[-1], found[-1]["rows"], labels)
+    end_labels(panels[-1], matching_panel(panels[-1], found[-1]["rows"], labels))
     caption(panels[-1], len(found), "prefix matching")
     return figure
 
@@ -153,10 +169,11 @@ def bases(run: Run) -> Figure | None:
         return None
     labels = model_labels(distinct(run.results, "model"))
     figure, panels = grid(len(reducers))
+    ends = []
     for place, (axes, reducer) in enumerate(zip(panels, reducers, strict=True)):
-        kept_panel(axes, run.results, reducer, y, labels)
+        ends.append(kept_panel(axes, run.results, reducer, y, labels))
         caption(axes, place, reducer)
-    share(panels, y)
+    share(panels, y, ends)
     return figure
 
 
@@ -175,21 +192,21 @@ def vision(run: Run) -> Figure | None:
 
 
 def curves(run: Run) -> Figure | None:
-    """Test loss over samples, one panel per group of the differences, or per model and input size."""
+    """Test loss over samples, lines along one axis, a panel for each value of the others."""
     y = run.laws.get("y", "test_loss")
-    if run.curves.empty or y not in run.curves or "patch_size" not in run.results:
+    by, values = lines_of(run, run.results).values()
+    if run.curves.empty or y not in run.curves or by not in run.results:
         return None
-    refined = run.refinement == "patch_size"
-    told = [entry["group"] for entry in run.laws.get("differences", [])] if refined else []
-    groups = _distinct(told) or _groups(run.results)
-    patches = sorted(distinct(run.results, "patch_size"), reverse=True)
-    names = ["trial", "patch_size", *groups[0]]
-    table = run.curves[["trial", "step", "samples", y]].merge(run.results[names], on="trial")
+    varied = [name for name in axis_columns(run.results, run.curves) if len(distinct(run.results, name)) > 1]
+    names = [name for name in dict.fromkeys([*GROUP, *varied]) if name in run.results and name != by]
+    table = own_lines(run, [*names, by], ["samples", y])
+    groups = _groups(table, names)
     figure, panels = grid(len(groups))
+    ends = []
     for place, (axes, group) in enumerate(zip(panels, groups, strict=True)):
-        curve_panel(axes, _rows(table, group), patches, "samples", y)
+        ends.append(curve_panel(axes, _rows(table, group), by, values, "samples", y))
         caption(axes, place, title(run, group))
-    share(panels, y)
+    share(panels, y, ends)
     return figure
 
 
@@ -199,7 +216,7 @@ def cost(run: Run) -> Figure | None:
     known = [name for name in COSTS if name in run.results and run.results[name].notna().to_numpy().any()]
     if not known or y not in run.results:
         return None
-    names = axis_columns(run.results, run.curves, several=False)
+    names = axis_columns(run.results, run.curves)
     means = _by_kind(configurations(run.results, names, y), names)
     models = distinct(means, "model")
     figure, panels = grid(len(known))
@@ -224,8 +241,8 @@ def grid(count: int, height: float = 2.1) -> tuple[Figure, list[Axes]]:
     return figure, panels
 
 
-def share(panels: list[Axes], y: str) -> None:
-    """One log range of y for all panels, so that heights can be compared."""
+def share(panels: list[Axes], y: str, ends: Sequence[list[End]] = ()) -> None:
+    """One log range of y for all panels, so that heights can be compared; then each panel's lines are named."""
     low = min(axes.dataLim.ymin for axes in panels)
     high = max(axes.dataLim.ymax for axes in panels)
     air = (high / low) ** 0.05
@@ -235,11 +252,15 @@ def share(panels: list[Axes], y: str) -> None:
         log_scale(axes, "y", y)
         if place % columns == 0:
             axes.set_ylabel(name_of(y))
+    for axes, own in zip(panels, ends, strict=False):
+        end_labels(axes, own)
 
 
 def caption(axes: Axes, place: int, text: str) -> None:
-    """`(a) deit_pico, 48 px` above the panel."""
-    axes.set_title(f"({string.ascii_lowercase[place % 26]}) {text}".rstrip(), loc="left")
+    """`(a) deit_pico, 48 px` above the panel, within its width."""
+    spec = axes.get_subplotspec()
+    room = CHARACTERS // max(spec.get_gridspec().ncols if spec else 1, 2)
+    axes.set_title(textwrap.fill(f"({string.ascii_lowercase[place % 26]}) {text}".rstrip(), room), loc="left")
 
 
 def legend(figure: Figure, handles: Sequence[Artist]) -> None:
@@ -262,20 +283,16 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 def title(run: Run, group: dict[str, Any]) -> str:
     """A group in words, without what all groups share."""
     labels = model_labels(distinct(run.results, "model"))
-    texts = [
-        labels.get(value, value) if name == "model" else f"{value} px" if name == "input_size" else f"{name} {value}"
-        for name, value in group.items()
-    ]
-    return ", ".join(map(str, texts))
+    texts = [labels.get(value, value) if name == "model" else in_words(name, value) for name, value in group.items()]
+    return ", ".join(map(str, texts)).replace("$", "")  # a formula would change the face of the whole title
 
 
 def _columns(count: int) -> int:
     return count if count <= 3 else 2 if count == 4 else 3
 
 
-def _groups(results: pd.DataFrame) -> list[dict[str, Any]]:
-    names = [name for name in ("model", "input_size") if name in results]
-    return pd.DataFrame(results[names].drop_duplicates()).to_dict("records")
+def _groups(table: pd.DataFrame, names: Sequence[str]) -> list[dict[str, Any]]:
+    return pd.DataFrame(table[[name for name in names if name in table]].drop_duplicates()).to_dict("records")
 
 
 def _by_kind(means: pd.DataFrame, names: list[str]) -> pd.DataFrame:

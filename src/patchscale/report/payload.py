@@ -11,6 +11,7 @@ import pandas as pd
 
 from patchscale.laws import published as published_table
 from patchscale.report import beside, theme
+from patchscale.report.curves import curve_lists, lines_by_study, measured_axes
 from patchscale.report.dense import dense_pictures
 from patchscale.report.frames import distinct, trials, where
 from patchscale.report.pareto import COSTS, configurations, pareto
@@ -49,13 +50,13 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
     axes = axis_columns(every, curves, several=len(runs) > 1)
     means = configurations(results, axes, y) if len(results) and y in results else pd.DataFrame()
     differences = _gather(runs, "differences")
-    refinement = runs[0].refinement
     name = " + ".join(dict.fromkeys(run.name for run in runs))
     title = runs[0].study.get("title", name) if len(runs) == 1 else name
     labels = model_labels(distinct(every, "model"))
     shown = results.assign(model=[labels[name] for name in results["model"]]) if len(results) else results
     worded = [relabelled(entry, labels) for entry in differences]
-    counted = all(run.study.get("counting") for run in runs)
+    counted = [run.name for run in runs if run.counted]
+    nothing_trained = len(counted) == len(runs)
     return clean(
         {
             "title": title,
@@ -63,8 +64,7 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
             "live": live,
             "y": y,
             "counted": counted,
-            "refinement": refinement,
-            "verdict": counted_verdict(shown, y) if counted else verdict(shown, worded, name, y, refinement),
+            "verdict": counted_verdict(shown, y) if nothing_trained else verdict(shown, worded, name, axes, y),
             "inversions": inversions(differences),
             "falling": falling_sentences(shown),
             "falling_trials": list(falling(results)["trial"]) if len(results) else [],
@@ -72,7 +72,7 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
             "patches": sorted(distinct(every, "patch_size"), reverse=True),
             "unfinished": waiting,
             "tokens": token_pictures(runs[0])
-            if len(runs) == 1 and not (live or counted)
+            if len(runs) == 1 and not (live or nothing_trained)
             else {"pictures": [], "note": ""},
             "dense": dense_pictures(runs[0], axes) if len(runs) == 1 and not live else None,
             "precision": precision_curves(runs[0], axes) if len(runs) == 1 and not live else None,
@@ -89,7 +89,8 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
             "repeats": _gather(runs, "repeated_data"),
             "bases": runs[0].laws.get("kept_tokens") if len(runs) == 1 else None,
             "curves": curve_lists(curves),
-            "planner": None if live or counted else planner_grid(runs),
+            "lines": lines_by_study(runs, every),
+            "planner": None if live or nothing_trained else planner_grid(runs),
             "costs": COSTS,
             "configurations": means.to_dict("records"),
             "pareto": {cost: list(pareto(means, cost, y).index) for cost in COSTS if cost in means},
@@ -102,9 +103,9 @@ def payload(runs: list[Run], *, live: bool = False) -> dict[str, Any]:
     )
 
 
-def axis_columns(results: pd.DataFrame, curves: pd.DataFrame, *, several: bool) -> list[str]:
+def axis_columns(results: pd.DataFrame, curves: pd.DataFrame, *, several: bool = False) -> list[str]:
     """Columns that name a configuration: model, input and patch size, and every axis the study added."""
-    scores = set(curves.columns) - set(CURVE_COLUMNS)
+    scores = set(curves.columns) - {*CURVE_COLUMNS, *measured_axes(curves)}
     named = [name for name in results if name not in OUTCOMES | scores and (name != "study" or several)]
     return [name for name in named if name in ("model", "patch_size") or len(distinct(results, name)) > 1]
 
@@ -120,17 +121,6 @@ def relabelled(entry: dict[str, Any], labels: dict[str, str]) -> dict[str, Any]:
     """A copy of an entry of `laws.json` whose group names the model as the page does."""
     group = {name: labels.get(value, value) if name == "model" else value for name, value in entry["group"].items()}
     return {**entry, "group": group}
-
-
-def curve_lists(curves: pd.DataFrame) -> dict[str, dict[str, list[float | None]]]:
-    """Learning curves by trial, one list a column, to seven significant digits."""
-    columns = [name for name in curves.columns if name not in ("trial", "step")]
-    return {
-        str(trial): {
-            name: [_short(value) for value in part[name]] for name in columns if part[name].notna().to_numpy().any()
-        }
-        for trial, part in curves.groupby("trial", sort=False)
-    }
 
 
 def published_points(results: pd.DataFrame) -> list[dict[str, Any]]:
@@ -232,12 +222,19 @@ def _with_study(run: Run) -> pd.DataFrame:
 
 
 def _gather(runs: list[Run], part: str) -> list[dict[str, Any]]:
-    """Entries of one part of every `laws.json`, each saying its study when there are several."""
+    """Entries of one part of every `laws.json`, each saying its study when there are several.
+
+    What compares neighbouring values also says of which axis (`by`), and by which loss (`y`).
+    """
     return [
-        {**entry, "group": {**({"study": run.name} if len(runs) > 1 else {}), **_group(entry)}}
+        {**_compared(run, part), **entry, "group": {**({"study": run.name} if len(runs) > 1 else {}), **_group(entry)}}
         for run in runs
         for entry in run.laws.get(part, [])
     ]
+
+
+def _compared(run: Run, part: str) -> dict[str, str]:
+    return {"by": run.refinement, "y": run.laws["y"]} if part in ("differences", "crossings") else {}
 
 
 def _group(entry: dict[str, Any]) -> dict[str, Any]:
@@ -247,7 +244,3 @@ def _group(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _csv(runs: list[Run], results: pd.DataFrame) -> str:
     return runs[0].results_text if len(runs) == 1 else results.to_csv(index=False)
-
-
-def _short(value: Any) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(f"{value:.7g}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from patchscale.report.draw import end_labels, log_scale
+from patchscale.report.draw import End, log_scale
 from patchscale.report.theme import LIGHT, shades
 
 Row = dict[str, Any]
@@ -16,20 +16,21 @@ ASIDE = 1.08
 """Factor on the repeats by which the models' points stand beside each other, so that no bar hides another."""
 
 
-def loss_panel(axes: Axes, rows: list[Row], labels: dict[str, str]) -> None:
+def loss_panel(axes: Axes, rows: list[Row], labels: dict[str, str]) -> list[End]:
     """Mean test loss of every model, with the interval of its difference to the trials without repetition."""
-    _lines(axes, rows, labels, lambda row: row["loss"], _harm)
+    return _lines(axes, rows, labels, lambda row: row["loss"], _harm)
 
 
-def size_panel(axes: Axes, rows: list[Row], labels: dict[str, str]) -> None:
+def size_panel(axes: Axes, rows: list[Row], labels: dict[str, str]) -> list[End]:
     """The size of the clean model that a model is as good as, as a share of its own."""
-    _lines(axes, rows, labels, lambda row: row["effective_size"] and row["effective_size"] / row["size"], _share)
     axes.axhline(1, color=LIGHT["soft"], linewidth=0.8, linestyle=(0, (2, 2)))
+    value = lambda row: row["effective_size"] and row["effective_size"] / row["size"]  # noqa: E731
+    return _lines(axes, rows, labels, value, _share)
 
 
-def matching_panel(axes: Axes, rows: list[Row], labels: dict[str, str]) -> None:
+def matching_panel(axes: Axes, rows: list[Row], labels: dict[str, str]) -> list[End]:
     """How far attention looks at the word to copy, mean over heads."""
-    _lines(axes, rows, labels, lambda row: row["answer_prefix_matching"], lambda row: (0.0, 0.0))
+    return _lines(axes, rows, labels, lambda row: row["answer_prefix_matching"], lambda row: (0.0, 0.0))
 
 
 def _lines(
@@ -38,7 +39,8 @@ def _lines(
     labels: dict[str, str],
     value: Callable[[Row], float | None],
     reach: Callable[[Row], tuple[float, float]],
-) -> None:
+) -> list[End]:
+    """A line a model; returns what names them."""
     models = list(dict.fromkeys(row["model"] for row in rows))
     ends = []
     for place, (model, colour) in enumerate(zip(models, shades(len(models), LIGHT), strict=True)):
@@ -51,8 +53,8 @@ def _lines(
         axes.errorbar(x, y, yerr=bars, color=colour, marker=".", markersize=4, elinewidth=0.6)  # pyright: ignore
         ends.append((x[-1], y[-1], labels.get(model, model), colour))
     log_scale(axes, "x", "repeats")
-    end_labels(axes, ends)
     axes.set_xlabel("repeats")
+    return ends
 
 
 def _harm(row: Row) -> tuple[float, float]:

@@ -6,6 +6,7 @@ A directory of a study that still runs has no `results.csv` or `laws.json` yet; 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ import pandas as pd
 import yaml
 
 from patchscale.errors import InputError
+from patchscale.studies import RunDirectory, Trial
+from patchscale.studies.analysis import MEASURED_AXES, at_each_value, fit_laws, learning_curves, result_table
+from patchscale.studies.clear_errors import clear_errors
+from patchscale.training import TrialConfig
 
 CURVE_COLUMNS = ["trial", "step", "samples", "train_flops", "seconds", "peak_memory_bytes"]
 """Columns of every test line; the task's scores (`test_loss`, `top1`, ...) follow them."""
@@ -30,7 +35,8 @@ class Run:
         results: `results.csv`, one row a finished trial (empty while none has finished).
         results_text: the file itself, byte for byte, for the page's download.
         laws: `laws.json`.
-        curves: test lines of every `metrics.jsonl` (else of `learning_curves.csv`), with a `trial` column.
+        curves: test lines of every `metrics.jsonl` (else of `learning_curves.csv`), with a `trial` column. A trial
+            that was measured at several values of an axis has a line for each, with the value; others leave it empty.
         configs: `config.json` by trial id.
         outcomes: `result.json` by trial id.
         progress: `progress.json` by trial id.
@@ -63,6 +69,11 @@ class Run:
         """The axis whose neighbouring values are compared."""
         return self.study.get("laws", {}).get("refinement", "patch_size")
 
+    @property
+    def counted(self) -> bool:
+        """Whether nothing was trained: every value was counted from shapes and is a prediction."""
+        return bool(self.study.get("counting"))
+
 
 def read(path: Path | str) -> Run:
     """Reads a run directory.
@@ -83,6 +94,7 @@ def read(path: Path | str) -> Run:
     about = _yaml(path / "study.yaml")
     study = about.pop("study", {})
     trials = sorted(folder for folder in (path / "trials").glob("*") if folder.is_dir())
+    configs = _by_trial(trials, "config.json")
     return Run(
         path=path,
         study=study,
@@ -90,8 +102,8 @@ def read(path: Path | str) -> Run:
         results=results,
         results_text=text,
         laws=_json(path / "laws.json"),
-        curves=_curves(trials) if trials else _kept_curves(path / "learning_curves.csv", study),
-        configs=_by_trial(trials, "config.json"),
+        curves=_curves(trials, configs) if trials else _kept_curves(path / "learning_curves.csv", study),
+        configs=configs,
         outcomes=_by_trial(trials, "result.json"),
         progress=_by_trial(trials, "progress.json"),
         failures=_by_trial(trials, "failed.json"),
@@ -103,9 +115,6 @@ def read_live(path: Path | str) -> Run:
 
     Nothing is written: the study's own process writes `results.csv` and `laws.json` when it ends.
     """
-    from patchscale.studies import RunDirectory
-    from patchscale.studies.analysis import fit_laws, learning_curves, result_table
-
     run = read(path)
     known = set(run.results["trial"]) if len(run.results) else set()
     if not set(run.outcomes) - known:
@@ -149,19 +158,24 @@ def _by_trial(trials: list[Path], name: str) -> dict[str, dict[str, Any]]:
 def _kept_curves(path: Path, study: dict[str, Any]) -> pd.DataFrame:
     """Test lines of a directory whose trials were not kept, without the axes that the table repeats."""
     if not path.is_file():
-        return _curves([])
-    named = {"kind", "random_seed", *study.get("axes", {})}
+        return _curves([], {})
     table = pd.read_csv(path, dtype={"trial": str})
-    return table.loc[:, [name for name in table if name not in named]]
+    for name in MEASURED_AXES.values():
+        if name in table:
+            values = table.groupby("trial")[name].transform("nunique")
+            table[name] = table[name].where(values.to_numpy() > 1)
+    named = {"kind", "random_seed", *study.get("axes", {})} - set(MEASURED_AXES.values())
+    return table.loc[:, [name for name in table if name not in named]].dropna(axis="columns", how="all")
 
 
-def _curves(trials: list[Path]) -> pd.DataFrame:
+def _curves(trials: list[Path], configs: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """Test lines of all trials; a last line without its end is still being written and is left out."""
     rows: list[dict[str, Any]] = []
     for folder in trials:
         path = folder / "metrics.jsonl"
         if not path.is_file():
             continue
+        at_each = _at_each(folder.name, configs)
         for number, line in enumerate(path.read_text().split("\n")[:-1], start=1):
             try:
                 row = json.loads(line)
@@ -169,5 +183,14 @@ def _curves(trials: list[Path]) -> pd.DataFrame:
                 raise InputError(f"{path} line {number} is not readable JSON ({error})") from error
             if row.get("kind") == "test":
                 del row["kind"]
-                rows.append({"trial": folder.name, **row})
+                rows += [{"trial": folder.name, **one} for one in at_each(row)]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*CURVE_COLUMNS, "test_loss"])
+
+
+def _at_each(trial: str, configs: dict[str, dict[str, Any]]) -> Callable[[dict[str, Any]], list[dict[str, Any]]]:
+    """What makes a line of each value at which a trial's model was measured."""
+    if trial not in configs:
+        return lambda line: [line]
+    with clear_errors(f"trials/{trial}/config.json"):
+        planned = Trial(config=TrialConfig.model_validate(configs[trial]), axes={})
+    return lambda line: at_each_value(planned, line)

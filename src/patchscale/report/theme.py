@@ -39,6 +39,7 @@ FONTS = ["Inter", "Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "De
 SYMBOLS = ["circle", "square", "triangle-up", "x", "star", "hexagon", "pentagon", "cross"]  # plotly's names, by model
 MARKERS = ["o", "s", "^", "X", "*", "h", "p", "P"]  # matplotlib's names for the same shapes
 PROVENANCE = ("measured", "predicted", "published")
+COUNTED = "counted from shapes, predicted"  # what points are called where nothing was trained
 
 
 def shades(count: int, palette: dict[str, str]) -> list[str]:
@@ -50,8 +51,8 @@ def shades(count: int, palette: dict[str, str]) -> list[str]:
 
 
 def page_theme() -> dict[str, Any]:
-    """What the page's scripts need: both palettes, fonts and symbols."""
-    return {"light": LIGHT, "dark": DARK, "font": css_fonts(), "symbols": SYMBOLS}
+    """What the page's scripts need: both palettes, fonts, symbols and the name of counted points."""
+    return {"light": LIGHT, "dark": DARK, "font": css_fonts(), "symbols": SYMBOLS, "counted": COUNTED}
 
 
 def css_variables() -> str:

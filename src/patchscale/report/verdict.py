@@ -21,21 +21,21 @@ def verdict(
     results: pd.DataFrame,
     differences: Sequence[dict[str, Any]],
     study: str,
+    axes: Sequence[str],
     y: str = "test_loss",
-    refinement: str = "patch_size",
 ) -> str:
     """One paragraph: what was trained, whether finer patches helped, the best trial, what is not settled.
 
     Args:
         results: the result table; may be empty.
-        differences: `laws.json`'s paired differences.
+        differences: `laws.json`'s paired differences, with the axis refined (`by`) and the loss changed (`y`).
         study: the study's name.
+        axes: columns that name a configuration.
         y: the quality column (lower is better).
-        refinement: the column whose neighbouring values were compared.
     """
     if results.empty or y not in results:
         return f"No trial of {study} has finished yet; this page fills as trials end."
-    parts = [_what(results), _refinements(differences, refinement), _best(results, y), _unsettled(results)]
+    parts = [_what(results), _refinements(differences), _best(results, axes, y), _unsettled(results)]
     return " ".join(part for part in parts if part)
 
 
@@ -47,7 +47,7 @@ def counted_verdict(results: pd.DataFrame, y: str) -> str:
     least, most = (f"{value:,.3g}" for value in (results[y].min(), results[y].max()))
     return (
         f"Nothing was trained here: {what} ({plural(len(results), 'trial')}). Every point is a prediction for "
-        f"{device}; {y.replace('_', ' ')} runs from {least} to {most}."
+        f"{device}; {words(y)} runs from {least} to {most}."
     )
 
 
@@ -84,7 +84,11 @@ def _steepness(group: pd.DataFrame) -> str:
 
 
 def _place(values: dict[str, Any]) -> str:
-    texts = [f"{value} px" if name == "input_size" else str(value) for name, value in values.items()]
+    """`study · model · 48 px · decoder linear: `."""
+    texts = [
+        f"{value} px" if name == "input_size" else str(value) if name in ("study", "model") else _at(name, value)
+        for name, value in values.items()
+    ]
     return " · ".join(texts) + ": " if texts else ""
 
 
@@ -92,6 +96,11 @@ def plural(count: int, noun: str, *, words: bool = False) -> str:
     """`3 trials`, `1 trial`; with `words`, small counts are spelled out."""
     number = COUNTED[count] if words and count < len(COUNTED) else f"{count:,}"
     return f"{number} {noun}" + ("" if count == 1 else "s")
+
+
+def words(column: str) -> str:
+    """`patch size`, `vision tokens` of `task.vision_tokens`."""
+    return column.rpartition(".")[2].replace("_", " ")
 
 
 def listed(values: Sequence[Any]) -> str:
@@ -112,41 +121,44 @@ def _what(results: pd.DataFrame) -> str:
     return f"{text} ({plural(len(trials(results)), 'trial')})."
 
 
-def _refinements(differences: Sequence[dict[str, Any]], refinement: str) -> str:
+def _refinements(differences: Sequence[dict[str, Any]]) -> str:
     if not differences:
         return ""
     counts = {
         word: sum(entry["verdict"] == word for entry in differences) for word in ("lower", "inversion", "undecided")
     }
     steps = plural(len(differences), "refinement")
+    losses = " or ".join(dict.fromkeys(words(entry["y"]) for entry in differences))
     if counts["lower"] == len(differences):
-        return f"Every one of the {steps} lowered the test loss, beyond the paired interval over random seeds."
-    text = f"Of {steps}, {counts['lower']} lowered the test loss beyond the paired interval over random seeds"
+        return f"Every one of the {steps} lowered the {losses}, beyond the paired interval over random seeds."
+    text = f"Of {steps}, {counts['lower']} lowered the {losses} beyond the paired interval over random seeds"
     if counts["undecided"]:
         text += f", {counts['undecided']} {'is' if counts['undecided'] == 1 else 'are'} undecided"
     if counts["inversion"]:
-        name = refinement.removeprefix("task.").replace("_", " ")
-        worse = listed(
-            [f"{_group(entry)}{name} {entry['from']} to {entry['to']}" for entry in inversions(differences)[:4]]
-        )
+        worse = [
+            f"{_group(entry, differences)}{words(entry['by'])} {entry['from']} to {entry['to']}"
+            for entry in inversions(differences)[:4]
+        ]
         more = f" and {counts['inversion'] - 4} more" if counts["inversion"] > 4 else ""
-        return f"{text}, and {plural(counts['inversion'], 'inversion')} raised it ({worse}{more})."
+        return f"{text}, and {plural(counts['inversion'], 'inversion')} raised it ({listed(worse)}{more})."
     return f"{text}; none raised it." if counts["lower"] else f"{text}; none is shown to raise it."
 
 
-def _best(results: pd.DataFrame, y: str) -> str:
+def _best(results: pd.DataFrame, axes: Sequence[str], y: str) -> str:
     questions = [name for name in ("task", "data") if name in results]
     if questions and len(results[questions].drop_duplicates()) > 1:
         return "Their losses are of different tasks or data, so none is called the lowest."
-    axes = [name for name in ("model", "input_size", "patch_size") if name in results]
-    known = means(results, axes, [y]).dropna(subset=[y])
+    known = means(results, [name for name in axes if name in results], [y]).dropna(subset=[y])
     if known.empty:
         return ""
     best = known.sort_values(y, kind="stable").to_dict("records")[0]
-    place = f" at patch size {best['patch_size']}" if "patch_size" in best else ""
-    if "input_size" in best and len(distinct(results, "input_size")) > 1:
-        place += f" and input size {best['input_size']}"
-    return f"The lowest mean {y.replace('_', ' ')} is {best[y]:.4g}, by {best.get('model', 'the model')}{place}."
+    who = best.pop("model", "the model") + (f" of {best.pop('study')}" if "study" in best else "")
+    place = [_at(name, best[name]) for name in axes if name in best and not pd.isna(best[name])]
+    return f"The lowest mean {words(y)} is {best[y]:.4g}, by {who}{' at ' + listed(place) if place else ''}."
+
+
+def _at(axis: str, value: Any) -> str:
+    return f"{words(axis)} {value:g}" if isinstance(value, float) else f"{words(axis)} {value}"
 
 
 def _unsettled(results: pd.DataFrame) -> str:
@@ -165,8 +177,14 @@ def _unsettled(results: pd.DataFrame) -> str:
     )
 
 
-def _group(entry: dict[str, Any]) -> str:
-    group = {name: value for name, value in entry.get("group", {}).items() if name in ("study", "model", "input_size")}
+def _group(entry: dict[str, Any], entries: Sequence[dict[str, Any]]) -> str:
+    """An entry's group, of its other axes only those in which the entries differ."""
+    seen = lambda name: {str(other["group"].get(name)) for other in entries}  # noqa: E731
+    group = {
+        name: value
+        for name, value in entry["group"].items()
+        if name in ("study", "model", "input_size") or len(seen(name)) > 1
+    }
     return _place(group).removesuffix(": ") + ", " if group else ""
 
 

@@ -38,7 +38,7 @@ const LABELS = {
   top5_error: "top-5 error", train_flops: "training FLOPs", flops_per_image: "FLOPs per image", seconds: "time",
   peak_memory_bytes: "peak memory", samples: "samples", samples_seen: "samples", params: "parameters",
   params_without_positions: "parameters, no positions", patch_size: "patch", input_size: "input",
-  random_seed: "seed", "task.vision_tokens": "vision tokens", "task.protocol": "protocol", images_per_second: "images/s", loss_drop_last_doubling: "last drop", tokens: "tokens",
+  random_seed: "seed", "task.vision_tokens": "vision tokens", "task.protocol": "protocol", "data.repeats": "repeats", images_per_second: "images/s", loss_drop_last_doubling: "last drop", tokens: "tokens",
 };
 const label = (name) => LABELS[name] || name.replaceAll("_", " ");
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
@@ -93,7 +93,7 @@ const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.
 
 /** "deit_pico · 48 px" for a group of axes. */
 function groupLabel(group) {
-  return Object.entries(group).map(([name, value]) => {
+  return Object.entries(group).filter(([, value]) => value != null).map(([name, value]) => {
     if (name === "model") return modelLabel(value);
     if (name === "input_size") return `${value} px`;
     if (name === "patch_size") return `p ${value}`;
@@ -103,7 +103,7 @@ function groupLabel(group) {
 
 /** A sentence of laws.json without the group that the page already shows above it. */
 function sentence(entry) {
-  const group = Object.entries(entry.group).map(([name, value]) => `${name}=${value}`).join(", ");
+  const group = Object.entries(entry.group).filter(([name]) => name !== "study").map(([name, value]) => `${name}=${value}`).join(", ");
   let text = entry.sentence;
   [`for ${group}: `, `${group}: `].forEach((start) => { if (text.startsWith(start)) text = text.slice(start.length); });
   return capital(text.replaceAll("->", "→").replaceAll("patch_size", "patch size").replaceAll("_loss", " loss"));
@@ -127,7 +127,6 @@ function groupBy(list, names) {
 }
 
 const panelAxes = () => D.axes.filter((name) => ["study", "model", "input_size"].includes(name));
-const lineAxes = () => D.axes.filter((name) => !panelAxes().includes(name));
 
 function download(name, type, content) {
   const link = el("a", { href: URL.createObjectURL(new Blob([content], { type })), download: name });

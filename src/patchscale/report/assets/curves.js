@@ -4,8 +4,8 @@ const curveState = { x: "samples", y: null };
 const BUDGETS = ["samples", "train_flops", "seconds"];
 
 function curveSection() {
-  const trials = rows.filter((row) => D.curves[row.trial]);
-  const columns = distinct(Object.values(D.curves).flatMap((curve) => Object.keys(curve)));
+  const trials = rows.filter(curveOf);
+  const columns = curveColumns();
   const scores = columns.filter((name) => ![...BUDGETS, "peak_memory_bytes"].includes(name));
   if (!scores.length) return null;
   const views = distinct([scores.includes(D.y) ? D.y : scores[0], ...(scores.includes("top1") ? ["top1_error"] : [])]);
@@ -14,12 +14,13 @@ function curveSection() {
   const names = { samples: "samples", train_flops: "FLOPs", seconds: "time" };
   const controls = [choice("Training budget", budgets.map((name) => [name, names[name]]), curveState.x, (x) => { curveState.x = x; refreshPlots("curves"); })];
   if (views.length > 1) controls.unshift(choice("Quantity", views.map((y) => [y, label(y)]), curveState.y, (y) => { curveState.y = y; refreshPlots("curves"); }));
-  const open = D.unfinished.filter((entry) => D.curves[entry.trial]).map((entry) => ({ ...entry, open: true }));
+  const open = D.unfinished.flatMap((entry) => (D.curves[entry.trial] || []).map(({ at }) => ({ ...entry, ...at, open: true })));
+  const shades = distinct(Object.values(D.lines).map(({ axis }) => (axis === "patch_size" ? "the finer the patch" : `the more ${label(axis)}`)));
   const { element, body } = section("curves", "Learning curves",
-    `Thick: mean over random seeds. The finer the patch, the stronger the line.${D.falling_trials.length ? " ↓ marks curves that were still falling at the end." : ""}`, controls);
+    `Thick: mean over random seeds. ${capital(shades.join(" or "))}, the stronger the line.${D.falling_trials.length ? " ↓ marks curves that were still falling at the end." : ""}`, controls);
   const grid = el("div", { class: "panels" });
-  groupBy([...trials, ...open], panelAxes()).forEach(({ group, rows: part }) => {
-    const end = groupBy(part.filter((row) => !row.open), lineAxes()).map((line) => `${groupLabel(line.group)}: ${format(D.y, mean(line.rows.map((row) => row[D.y])))}`);
+  curvePanels([...trials, ...open]).forEach(({ group, rows: part }) => {
+    const end = linesOf(part.filter((row) => !row.open)).map((line) => `${groupLabel(line.group)}: ${format(D.y, mean(line.rows.map((row) => row[D.y])))}`);
     grid.append(el("figure", {}, el("h3", {}, groupLabel(group)),
       plot(`Learning curves of ${groupLabel(group)}. Final mean ${label(D.y)}: ${end.join("; ")}.`, () => curvePlot(part))));
   });
@@ -27,8 +28,22 @@ function curveSection() {
   return element;
 }
 
-function curveOf(trial) {
-  const curve = D.curves[trial];
+/** The curve of a row: its trial's, at the row's own value where one model was measured at several. */
+const curveOf = (row) => (D.curves[row.trial] || []).find(({ at }) => inGroup(row, at));
+const curveColumns = () => distinct(Object.values(D.curves).flat().flatMap(({ lines }) => Object.keys(lines)));
+
+/** Panels for every axis but the one that tells the lines of a study apart. */
+const curvePanels = (all) => groupBy(all, ["study"]).flatMap(({ group, rows: part }) => groupBy(part, D.axes.filter((axis) => axis !== D.lines[group.study].axis)));
+const linesOf = (part) => (part.length ? groupBy(part, [D.lines[part[0].study].axis]) : []);
+
+/** The shade of a line, by its place among the values of its axis. */
+function lineShade(study, group) {
+  const { axis, values } = D.lines[study];
+  return values.length > 1 ? shadeAt(values.findIndex((value) => same(value, group[axis])) / (values.length - 1)) : palette().measured;
+}
+
+function curvePoints(row) {
+  const curve = curveOf(row).lines;
   const derived = curveState.y.endsWith("_error") ? curve[curveState.y.slice(0, -6)].map((v) => 1 - v) : curve[curveState.y];
   const points = curve[curveState.x].map((x, i) => [x, derived[i]]).filter(([x, y]) => x > 0 && y > 0);
   return { x: points.map((p) => p[0]), y: points.map((p) => p[1]) };
@@ -37,9 +52,9 @@ function curveOf(trial) {
 function curvePlot(part) {
   const c = palette();
   const data = [], ends = [], xs = [], ys = [];
-  groupBy(part, lineAxes()).forEach(({ group, rows: seeds }) => {
-    const colour = shadeOf(group.patch_size);
-    const curves = seeds.map((row) => curveOf(row.trial));
+  linesOf(part).forEach(({ group, rows: seeds }) => {
+    const colour = lineShade(seeds[0].study, group);
+    const curves = seeds.map(curvePoints);
     const named = groupLabel(group);
     curves.forEach((curve, i) => {
       xs.push(...curve.x); ys.push(...curve.y);

@@ -146,7 +146,7 @@ addEventListener("beforeprint", () => { printing = true; document.querySelectorA
 addEventListener("afterprint", () => { printing = false; document.querySelectorAll("details").forEach((d) => { d.open = d.dataset.was === "1"; }); redraw(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraw());
 
-/** Text labels at the right ends of lines, pushed apart so that they can be read; `ends`: [{x, y, text, colour}]. */
+/** Text labels at the right ends of lines, pushed apart, inside the panel; `ends`: [{x, y, text, colour}]. */
 function endLabels(ends, range, height) {
   const least = 13 / Math.max(height - 72, 60) * (range[1] - range[0]);
   const sorted = ends.map((end) => ({ ...end, at: Math.log10(end.y) })).sort((a, b) => a.at - b.at);
@@ -156,6 +156,7 @@ function endLabels(ends, range, height) {
       if (lack > 1e-9) { sorted[i].at += lack / 2; sorted[i - 1].at -= lack / 2; }
     }
   }
+  sorted.forEach((end, i) => { end.at = Math.min(Math.max(end.at, range[0] + i * least), range[1] - (sorted.length - 1 - i) * least); });
   return sorted.map((end) => ({
     text: end.text, xref: "paper", x: 1, xanchor: "left", xshift: 4, yref: "y", y: end.at, yanchor: "middle", showarrow: false,
     font: { size: 11, color: end.colour },

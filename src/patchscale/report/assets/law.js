@@ -14,11 +14,15 @@ function lawPanels() {
   const groups = fits.length
     ? distinct(fits.map((law) => JSON.stringify(law.group))).map((text) => JSON.parse(text))
     : groupBy(rows, panelAxes()).map((part) => part.group);
-  return groups.map((group) => ({
-    group,
-    law: fits.find((law) => law.form === lawState.form && JSON.stringify(law.group) === JSON.stringify(group)),
-    points: rows.filter((row) => inGroup(row, group) && valueOf(row, lawState.y) > 0),
-  }));
+  return groups.map((group) => {
+    const points = rows.filter((row) => inGroup(row, group) && valueOf(row, lawState.y) > 0);
+    return {
+      group,
+      points,
+      law: fits.find((law) => law.form === lawState.form && JSON.stringify(law.group) === JSON.stringify(group)),
+      source: points.length && points.every((row) => D.counted.includes(row.study)) ? "predicted" : "measured",
+    };
+  });
 }
 
 const lawX = (panel) => (panel.law ? panel.law.x : fallbackX());
@@ -62,15 +66,17 @@ function lawSection() {
     box.querySelector("input").id = "law-published";
     controls.push(box);
   }
+  const panels = lawPanels();
+  const [measured, counted] = ["measured", "predicted"].map((source) => panels.some((panel) => panel.source === source));
   const confidence = (D.laws[0] || {}).confidence;
   const { element, body } = section("law", "The law",
-    `Each dot is one trial${D.counted ? ", counted and not trained" : ""}${fallbackX() === "tokens" ? "; finer patches give more tokens, to the right" : ""}. Both axes are logarithmic.${lawState.published ? " Published points: ImageNet-1k, Base models, as error rates, because the tables print accuracies." : ""}`, controls);
+    `Each dot is one trial${counted && !measured ? ", counted and not trained" : ""}${fallbackX() === "tokens" ? "; finer patches give more tokens, to the right" : ""}. Both axes are logarithmic.${lawState.published ? " Published points: ImageNet-1k, Base models, as error rates, because the tables print accuracies." : ""}`, controls);
   body.append(key([
-    D.counted ? ["dot", "var(--predicted)", "counted from shapes, predicted"] : ["dot", "var(--measured)", "measured, one random seed"],
+    ...(measured ? [["dot", "var(--measured)", "measured, one random seed"]] : []),
+    ...(counted ? [["dot", "var(--predicted)", D.theme.counted]] : []),
     ...(forms.length ? [["line", "var(--predicted)", confidence ? `fit with ${Math.round(100 * confidence)} % interval` : "fit with interval"]] : []),
     ...(lawState.published ? [["diamond", "var(--published)", "published"]] : []),
   ]));
-  const panels = lawPanels();
   const ranges = lawRanges(panels);
   const grid = el("div", { class: "panels" });
   panels.forEach((panel) => grid.append(lawFigure(panel, ranges)));
@@ -136,8 +142,8 @@ function lawPlot(panel, ranges) {
     });
   }
   data.push({
-    x: points.map((row) => row[name]), y: points.map((row) => valueOf(row, lawState.y)), mode: "markers", name: D.counted ? "predicted" : "measured",
-    marker: { color: clear(D.counted ? c.predicted : c.measured, 0.75), size: 8, line: { color: c.page, width: 1 } },
+    x: points.map((row) => row[name]), y: points.map((row) => valueOf(row, lawState.y)), mode: "markers", name: panel.source,
+    marker: { color: clear(c[panel.source], 0.75), size: 8, line: { color: c.page, width: 1 } },
     text: points.map((row) => `${groupLabel(group)}<br>patch ${row.patch_size ?? "–"}, ${number(row.tokens)} tokens, seed ${row.random_seed ?? "–"}<br>${label(lawState.y)} ${format(lawState.y, valueOf(row, lawState.y))}`),
     hovertemplate: "%{text}<extra></extra>",
   });

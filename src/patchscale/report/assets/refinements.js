@@ -4,29 +4,27 @@ const VERDICTS = { lower: "lower", inversion: "▲ inversion", undecided: "undec
 
 function refinementSection() {
   if (!D.differences.length && !D.crossings.length) return null;
-  const { element, body } = section("refinements", "What each refinement changed",
-    D.refinement === "patch_size"
-      ? "Difference in test loss, finer minus coarser patch, paired by random seed. Left of the line the finer patch is better."
-      : `Difference in test loss, more minus fewer ${label(D.refinement)}, paired by random seed. Left of the line more are better.`);
-  if (D.differences.length) {
-    const ends = D.differences.flatMap((d) => [d.difference, d.low, d.high]).filter((v) => typeof v === "number");
+  const { element, body } = section("refinements", "What each refinement changed");
+  groupBy(D.differences, ["by", "y"]).forEach(({ group: { by, y }, rows: entries }, i) => {
+    const finer = by === "patch_size";
+    const ends = entries.flatMap((d) => [d.difference, d.low, d.high]).filter((v) => typeof v === "number");
     const reach = Math.max(...ends.map(Math.abs), 1e-9) * 1.05;
-    body.append(el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Paired differences" },
+    body.append(el("p", { class: "note", style: i ? "margin-top:2rem" : null }, `Difference in ${label(y)}, ${finer ? "finer minus coarser patch" : `more minus fewer ${label(by)}`}, paired by random seed. Left of the line ${finer ? "the finer patch is" : "more are"} better.`));
+    body.append(el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Paired differences in ${label(y)} by ${label(by)}` },
       el("table", { class: "full" },
         el("thead", {}, el("tr", {},
-          ...[["", ""], [label(D.refinement), ""], ["difference", "number"], ["verdict", ""], ["interval", "number"]].map(([text, kind]) => (text ? el("th", { scope: "col", class: kind }, text) : el("td"))),
-          el("th", { scope: "col" }, `${D.refinement === "patch_size" ? "finer" : "more"} is better ← → worse`))),
-        el("tbody", {}, D.differences.map((d, i) => differenceRow(d, i, reach))))));
-  }
-  if (D.crossings.length) {
-    body.append(el("h3", { style: "margin-top:2rem" }, D.refinement === "patch_size" ? "Where two patch sizes cross in training budget" : `Where two settings of ${label(D.refinement)} cross in training budget`),
-      el("ul", { class: "sentences" }, D.crossings.map((crossing) => el("li", {}, `${groupLabel(crossing.group)}: ${sentence(crossing)}`))));
-  }
+          ...[["", ""], [label(by), ""], ["difference", "number"], ["verdict", ""], ["interval", "number"]].map(([text, kind]) => (text ? el("th", { scope: "col", class: kind }, text) : el("td"))),
+          el("th", { scope: "col" }, `${finer ? "finer" : "more"} is better ← → worse`))),
+        el("tbody", {}, entries.map((d, place) => differenceRow(d, entries[place - 1], reach))))));
+  });
+  groupBy(D.crossings, ["by"]).forEach(({ group: { by }, rows: entries }) => {
+    body.append(el("h3", { style: "margin-top:2rem" }, by === "patch_size" ? "Where two patch sizes cross in training budget" : `Where two settings of ${label(by)} cross in training budget`),
+      el("ul", { class: "sentences" }, entries.map((crossing) => el("li", {}, `${groupLabel(crossing.group)}: ${sentence(crossing)}`))));
+  });
   return element;
 }
 
-function differenceRow(d, index, reach) {
-  const before = D.differences[index - 1];
+function differenceRow(d, before, reach) {
   const group = groupLabel(d.group);
   const first = !before || groupLabel(before.group) !== group;
   const known = typeof d.low === "number";

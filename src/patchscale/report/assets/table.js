@@ -77,9 +77,11 @@ function fillTable(root = document) {
 }
 
 function curvesCsv() {
-  const names = distinct(Object.values(D.curves).flatMap((curve) => Object.keys(curve)));
-  const lines = Object.entries(D.curves).flatMap(([trial, curve]) => curve.samples.map((_, i) => [trial, ...names.map((name) => (curve[name] ? curve[name][i] : null))]));
-  return csv(["trial", ...names], lines);
+  const names = curveColumns();
+  const places = distinct(Object.values(D.curves).flat().flatMap(({ at }) => Object.keys(at)));
+  const lines = Object.entries(D.curves).flatMap(([trial, curves]) => curves.flatMap(({ at, lines }) =>
+    lines.samples.map((_, i) => [trial, ...places.map((axis) => at[axis]), ...names.map((name) => (lines[name] ? lines[name][i] : null))])));
+  return csv(["trial", ...places, ...names], lines);
 }
 
 /** The dialog of one trial: what is its own, its results, and what it shares with all others. */
