@@ -11,7 +11,7 @@ import pytest
 
 from patchscale.errors import InputError
 from patchscale.report import figures
-from patchscale.report.figures import WIDTH, cost, curves, differences, law
+from patchscale.report.figures import WIDTH, cost, curves, differences, law, repeats
 from patchscale.report.payload import payload
 from patchscale.report.run import read
 from patchscale.report.theme import LIGHT
@@ -79,6 +79,47 @@ def test_figures_without_laws_still_show_points(make_run, tmp_path):
     (folder / "laws.json").unlink()
     assert differences(read(folder)) is None
     assert {path.stem for path in figures(folder, tmp_path)} == {"law", "curves", "cost"}
+
+
+def test_a_bar_that_reaches_below_zero_runs_out_of_the_panel(run_directory):
+    """Two random seeds: the interval of a difference is wider than the loss, which a log axis cannot show."""
+    losses = {1: (0.055, None), 10: (0.175, -0.4), 100: (0.105, -0.3), 1000: (0.0, None)}
+    rows = [
+        {"model": "deit_pico_patch16", "repeats": n, "loss": loss, "effective_size": None, "size": 1}
+        | {"excess": loss - 0.055, "excess_low": low, "excess_high": None if low is None else 0.5}
+        for n, (loss, low) in losses.items()
+    ]
+    run = read(run_directory)
+    found = [{"group": {}, "y": "test_loss", "rows": rows}]
+    figure = repeats(replace(run, laws={"y": "test_loss", "repeated_data": found}))
+    assert figure is not None
+    low, high = figure.axes[0].get_ylim()
+    assert 0.055 / 2 < low < 0.055
+    assert high > 0.055 + 0.5
+    figure.canvas.draw()
+
+
+def test_differences_without_a_common_seed_are_named(run_directory):
+    run = read(run_directory)
+    first, *others = run.laws["differences"]
+    unknown = {**first, "pairs": 0, "difference": None, "low": None, "high": None, "verdict": "undecided"}
+    figure = differences(replace(run, laws={**run.laws, "differences": [unknown, *others]}))
+    assert figure is not None
+    axes = figure.axes[0]
+    assert [text.get_text() for text in axes.texts] == ["no seed in common"]
+    marks = [line for line in axes.lines if line.get_marker() == "o"]
+    assert sorted(line.get_ydata()[0] for line in marks) == [1, 2]  # pyright: ignore
+
+
+@pytest.mark.parametrize("lost", [1, None])
+def test_a_loss_of_zero_is_left_out_of_a_log_axis(run_directory, tmp_path, lost):
+    """One perfect trial, and a study of nothing else."""
+    run = read(run_directory)
+    for name, table in (("results.csv", run.results), ("learning_curves.csv", run.curves)):
+        trials = table["trial"].drop_duplicates()[:lost]
+        table.assign(test_loss=table["test_loss"].mask(table["trial"].isin(trials), 0.0)).to_csv(tmp_path / name)
+    written = figures(tmp_path, tmp_path / "figures")
+    assert {path.stem for path in written} == {"law", "curves", "cost"}
 
 
 def test_another_axis_has_panels_and_shapes_of_its_own(make_run):

@@ -115,6 +115,9 @@ def cost_panel(axes: Axes, table: pd.DataFrame, best: pd.DataFrame, models: list
 def difference_panel(axes: Axes, entries: list[dict[str, Any]], y: str) -> None:
     """Paired differences, finer minus coarser, with their intervals; open marks where the finer patch is worse."""
     for place, entry in enumerate(entries):
+        if entry["difference"] is None:
+            axes.text(0.02, place, "no seed in common", transform=axes.get_yaxis_transform(), va="center")
+            continue
         if entry["low"] is not None:
             axes.plot([entry["low"], entry["high"]], [place, place], color=LIGHT["measured"])
         worse = entry["verdict"] == "inversion"

@@ -242,14 +242,15 @@ def grid(count: int, height: float = 2.1) -> tuple[Figure, list[Axes]]:
 
 
 def share(panels: list[Axes], y: str, ends: Sequence[list[End]] = ()) -> None:
-    """One log range of y for all panels, so that heights can be compared; then each panel's lines are named."""
-    low = min(axes.dataLim.ymin for axes in panels)
+    """One log range of all positive y, so that heights can be compared; then each panel's lines are named."""
+    low = min(axes.dataLim.minposy for axes in panels)
     high = max(axes.dataLim.ymax for axes in panels)
-    air = (high / low) ** 0.05
     columns = _columns(len(panels))
     for place, axes in enumerate(panels):
-        axes.set_ylim(low / air, high * air)
-        log_scale(axes, "y", y)
+        if high >= low:
+            air = (high / low) ** 0.05
+            axes.set_ylim(low / air, high * air)
+            log_scale(axes, "y", y)
         if place % columns == 0:
             axes.set_ylabel(name_of(y))
     for axes, own in zip(panels, ends, strict=False):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 
 from patchscale.report.draw import End, log_scale
@@ -23,9 +24,10 @@ def loss_panel(axes: Axes, rows: list[Row], labels: dict[str, str]) -> list[End]
 
 def size_panel(axes: Axes, rows: list[Row], labels: dict[str, str]) -> list[End]:
     """The size of the clean model that a model is as good as, as a share of its own."""
-    axes.axhline(1, color=LIGHT["soft"], linewidth=0.8, linestyle=(0, (2, 2)))
     value = lambda row: row["effective_size"] and row["effective_size"] / row["size"]  # noqa: E731
-    return _lines(axes, rows, labels, value, _share)
+    ends = _lines(axes, rows, labels, value, _share)
+    axes.axhline(1, color=LIGHT["soft"], linewidth=0.8, linestyle=(0, (2, 2)))
+    return ends
 
 
 def matching_panel(axes: Axes, rows: list[Row], labels: dict[str, str]) -> list[End]:
@@ -40,18 +42,24 @@ def _lines(
     value: Callable[[Row], float | None],
     reach: Callable[[Row], tuple[float, float]],
 ) -> list[End]:
-    """A line a model; returns what names them."""
+    """A line a model; returns what names them.
+
+    A bar that reaches below zero, which a log axis cannot show, runs out of the panel.
+    """
     models = list(dict.fromkeys(row["model"] for row in rows))
-    ends = []
+    ends, shown = [], []
     for place, (model, colour) in enumerate(zip(models, shades(len(models), LIGHT), strict=True)):
-        own = [row for row in rows if row["model"] == model and value(row)]
+        own = [row for row in rows if row["model"] == model and (value(row) or 0) > 0]
         if not own:
             continue
         aside = ASIDE ** (place - (len(models) - 1) / 2)
-        x, y = [row["repeats"] * aside for row in own], [value(row) for row in own]
-        bars = list(zip(*map(reach, own), strict=True))
-        axes.errorbar(x, y, yerr=bars, color=colour, marker=".", markersize=4, elinewidth=0.6)  # pyright: ignore
+        x, y = np.array([row["repeats"] * aside for row in own]), np.array([value(row) for row in own], dtype=float)
+        down, up = np.array([reach(row) for row in own]).T
+        axes.errorbar(x, y, yerr=(down, up), color=colour, marker=".", markersize=4, elinewidth=0.6)
+        shown += [*(y + up), *np.where(down < y, y - down, y / 2)]
         ends.append((x[-1], y[-1], labels.get(model, model), colour))
+    if shown:
+        axes.dataLim.update_from_data_y(shown, ignore=True)
     log_scale(axes, "x", "repeats")
     axes.set_xlabel("repeats")
     return ends

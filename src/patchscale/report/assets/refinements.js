@@ -33,7 +33,7 @@ function differenceRow(d, before, reach) {
     el("td", {}, `${d.from} → ${d.to}`),
     el("td", { class: "number" }, signed(d.difference)),
     el("td", { class: d.verdict === "inversion" ? "flag" : "" }, VERDICTS[d.verdict] || d.verdict),
-    el("td", { class: "number" }, known ? `${signed(d.low)} to ${signed(d.high)}` : `${d.pairs} pair${d.pairs === 1 ? "" : "s"}, none`),
+    el("td", { class: "number" }, known ? `${signed(d.low)} to ${signed(d.high)}` : d.pairs ? `${d.pairs} pair, none` : "no seed in common"),
     el("td", {}, interval(d, reach)));
 }
 
@@ -46,6 +46,6 @@ function interval(d, reach) {
   if (typeof d.low === "number") {
     parts.push(["line", { x1: at(d.low), x2: at(d.high), y1: 10, y2: 10, stroke: "var(--measured)", "stroke-width": 2, "vector-effect": "non-scaling-stroke" }]);
   }
-  parts.push(["line", { x1: at(d.difference), x2: at(d.difference), y1: 5, y2: 15, stroke: "var(--measured)", "stroke-width": 4, "vector-effect": "non-scaling-stroke" }]);
+  if (typeof d.difference === "number") parts.push(["line", { x1: at(d.difference), x2: at(d.difference), y1: 5, y2: 15, stroke: "var(--measured)", "stroke-width": 4, "vector-effect": "non-scaling-stroke" }]);
   return svg({ class: "interval", viewBox: "0 0 200 20", preserveAspectRatio: "none", "aria-hidden": "true" }, parts);
 }
