@@ -179,3 +179,9 @@ def test_a_metrics_line_still_being_written_is_left_out(make_run):
     metrics.write_text(metrics.read_text() + "\n")
     with pytest.raises(InputError, match="is not readable JSON"):
         read(folder)
+
+
+def test_a_page_that_cannot_be_written_is_one_line(run_directory, tmp_path):
+    (tmp_path / "taken").write_text("a file, no folder")
+    with pytest.raises(InputError, match=r"cannot write to .*taken"):
+        build([run_directory], tmp_path / "taken" / "report.html")

@@ -47,17 +47,18 @@ def load(spec: DataSpec, split: Split = "train", input_size: tuple[int, int] = (
         raise InputError(f"unknown split {split!r}; use one of {', '.join(SPLITS)}")
     if min(input_size) < 1:
         raise InputError(f"input_size {input_size[0]}x{input_size[1]} is not an image size; both must be at least 1")
-    on_hub = spec.name.startswith("hf:")
-    known = None if on_hub or _is_path(spec.name) else describe(spec.name)
-    if known is None or known.name not in SIZED:
+    if spec.name.startswith("hf:"):
         spec.refuse_sizes()
-    if on_hub:
         return hub.load_hub(spec, split, input_size)
-    if known is None:
+    if _is_path(spec.name):
         folder = Path(spec.name).expanduser()
         if not folder.is_dir():
             raise InputError(f"the data directory {spec.name} does not exist (looked for {folder.absolute()})")
+        spec.refuse_sizes()
         return load_directory(folder, spec, split, input_size)
+    known = describe(spec.name)
+    if known.name not in SIZED:
+        spec.refuse_sizes()
     if known.kind == "generated":
         return _GENERATED[known.name](spec, split, input_size)
     folder = find_folder(known, spec.root)

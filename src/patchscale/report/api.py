@@ -9,6 +9,7 @@ from patchscale.files import write_text
 from patchscale.report.page import render
 from patchscale.report.payload import payload
 from patchscale.report.run import read
+from patchscale.training.outcome import writing
 
 
 def build(run_dirs: list[Path], out: Path) -> Path:
@@ -22,12 +23,13 @@ def build(run_dirs: list[Path], out: Path) -> Path:
         `out`.
 
     Raises:
-        InputError: no directory given, or one that is not a readable run directory.
+        InputError: no directory given, one that is not a readable run directory, or `out` cannot be written.
     """
     if not run_dirs:
         raise InputError("no run directory given; name at least one folder that `patchscale study run` printed")
     page = render(payload([read(path) for path in run_dirs]))
     out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out, page)
+    with writing(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_text(out, page)
     return out
