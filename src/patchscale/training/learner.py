@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -72,8 +72,10 @@ class Learner:
                 part = self.model if config.init.part == "model" else task.encoder(self.model)
                 self.taken_over = [config.init.weights, *apply_init(part, config.init).lines()]
             if recipe.recompute:
-                model: Any = self.model
-                (model if hasattr(model, "set_grad_checkpointing") else task.encoder(model)).set_grad_checkpointing()
+                owners = [
+                    one for one in (self.model, task.encoder(self.model)) if hasattr(one, "set_grad_checkpointing")
+                ]
+                cast(Any, owners[0]).set_grad_checkpointing()
             self.depth = StochasticDepth(self.model)
             self.model.to(device)
             self.average = build_average(self.model, recipe)
