@@ -201,6 +201,27 @@ def test_curves_follow_the_chosen_budget(visit, report):
     assert len(ends) == 3
 
 
+def test_refinements_of_two_studies_have_two_tables_and_absent_differences_no_mark(visit, run_directory, tmp_path):
+    other = shutil.copytree(run_directory, tmp_path / "other")
+    about = (other / "study.yaml").read_text()
+    about = about.replace("name: synthetic", "name: other").replace("refinement: patch_size", "refinement: input_size")
+    (other / "study.yaml").write_text(about)
+    laws = json.loads((other / "laws.json").read_text())
+    absent = {"pairs": 0, "difference": None, "low": None, "high": None, "verdict": "undecided"}
+    laws["differences"] = [laws["differences"][0] | absent]
+    (other / "laws.json").write_text(json.dumps(laws | {"y": "mask_loss"}))
+    page = visit(build([run_directory, other], tmp_path / "both.html"))
+    notes = [note.split(", paired")[0] for note in page.locator("#refinements .note").all_inner_texts()]
+    differences = (
+        "Difference in test loss, finer minus coarser patch",
+        "Difference in mask loss, more minus fewer input",
+    )
+    assert notes == list(differences)
+    (row,) = page.locator("#refinements table").nth(1).locator("tbody tr").all()
+    assert "no seed in common" in row.inner_text()
+    assert row.locator("line").count() == 1
+
+
 def test_table_sorts_filters_and_opens_a_configuration(visit, report, run_directory):
     page = visit(report)
     with (run_directory / "results.csv").open() as file:

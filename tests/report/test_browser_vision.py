@@ -39,6 +39,18 @@ def test_every_law_is_drawn_over_the_measured_points(visit, page_file, vision_ru
     assert f"points, 90 % interval {low} to {high})" in page.locator("#vision figcaption").first.inner_text()
 
 
+def test_one_model_has_a_learning_curve_at_every_n(visit, page_file):  # noqa: F811
+    page = visit(page_file)
+    scroll_through(page)
+    assert page.locator("#curves h3").all_inner_texts() == [
+        f"deit_atto · p 8 · protocol {name}" for name in ("nested", "one_each")
+    ]
+    names = (
+        "[...document.querySelectorAll('#curves .plot')].map((p) => p.layout.annotations.slice(1).map((a) => a.text))"
+    )
+    assert page.evaluate(names) == [[f"vision tokens {n}" for n in reversed(COUNTS)]] * 2
+
+
 def test_another_score_is_another_curve(visit, page_file):  # noqa: F811
     page = visit(page_file)
     page.locator("#vision-score").select_option("colour_exact_match")
