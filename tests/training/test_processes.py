@@ -52,6 +52,19 @@ def test_processes_placement_and_accumulation_change_nothing(tmp_path: Path, nam
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["deit_pico_patch16", "adventurer_pico_patch16"])
+def test_recomputed_blocks_train_the_same_in_every_placement(tmp_path: Path, name: str) -> None:
+    kept = small_trial(name=name, recipe={"accumulation": 2})
+    config = small_trial(name=name, recipe={"accumulation": 2, "recompute": True}).model_dump(mode="json")
+    runs = [{"config": kept.model_dump(mode="json"), "out": str(tmp_path / "kept"), "size": 1, "parallel": "ddp"}]
+    for form, (size, parallel) in FORMS.items():
+        runs.append({"config": config, "out": str(tmp_path / form), "size": size, "parallel": parallel})
+    run_all(tmp_path, runs)
+    for run in runs[1:]:
+        assert torch.allclose(losses(Path(run["out"])), losses(tmp_path / "kept"), rtol=TOLERANCE), run["out"]
+
+
+@pytest.mark.slow
 def test_a_checkpoint_serves_any_number_of_processes(tmp_path: Path) -> None:
     """The same trial, handed from one process to two with DDP, to two with FSDP2, and back."""
     config = small_trial(recipe={"accumulation": 1}).model_dump(mode="json")
