@@ -43,6 +43,7 @@ torture: .venv/installed
 
 test-browser: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[browser]"
+	npm install --no-save --silent axe-core
 	PATCHSCALE_TEST_ALL=1 $(RUN)/pytest -q -m browser
 
 # As root on Debian or Ubuntu: installs Slurm, starts it on this machine, and leaves it running.

@@ -14,7 +14,7 @@ from patchscale.errors import InputError
 from patchscale.models.checkpoints import read_checkpoint as read_weights
 from patchscale.training import Keep, Stopped, TrainingFailed, load_weights, train
 from tests.training.test_resume import assert_equal_runs
-from tests.training.trials import small_trial
+from tests.training.trials import small_trial, stop_at
 
 
 class Bomb:
@@ -30,14 +30,8 @@ class Bomb:
 @pytest.fixture
 def stopped(tmp_path: Path) -> Path:
     """A trial that was stopped after six steps, with a kept checkpoint of step 4; returns its last checkpoint."""
-    asked = []
-
-    def should_stop() -> bool:
-        asked.append(None)
-        return len(asked) == 6
-
     with pytest.raises(Stopped):
-        train(small_trial(), tmp_path / "trial", should_stop=should_stop, keep=Keep(every=4))
+        train(small_trial(), tmp_path / "trial", should_stop=stop_at(6), keep=Keep(every=4))
     return tmp_path / "trial" / "checkpoints" / "last.safetensors"
 
 

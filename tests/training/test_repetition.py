@@ -16,7 +16,7 @@ from patchscale.training.memorisation import LOOKED_AT
 from patchscale.training.order import build_sampler
 from patchscale.training.processes import Processes
 from tests.training.processes import run_all
-from tests.training.trials import small_trial, without_time
+from tests.training.trials import small_trial, stop_at, without_time
 
 DATA = {"name": "digits_in_clutter", "train_size": 192, "test_size": 51, "digit_size": 8}
 SCORES = [f"{kind}_{score}" for kind in ("repeated", "unique") for score in ("loss", "changed_loss", "recall")]
@@ -34,14 +34,8 @@ def lines_of(folder: Path) -> list[dict]:
 def test_stopping_changes_nothing_and_every_test_point_says_what_is_remembered(tmp_path: Path) -> None:
     config = repeating()
     train(config, tmp_path / "whole")
-    asked: list[None] = []
-
-    def should_stop() -> bool:
-        asked.append(None)
-        return len(asked) == 5
-
     with pytest.raises(Stopped):
-        train(config, tmp_path / "stopped", should_stop=should_stop)
+        train(config, tmp_path / "stopped", should_stop=stop_at(5))
     train(config, tmp_path / "stopped")
     assert lines_of(tmp_path / "whole") == lines_of(tmp_path / "stopped")
     tests = [line for line in lines_of(tmp_path / "whole") if line["kind"] == "test"]

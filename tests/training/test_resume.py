@@ -17,7 +17,7 @@ from patchscale.errors import InputError
 from patchscale.training import Processes, Stopped, make_task, read_metrics, train
 from patchscale.training.ahead import Ahead
 from patchscale.training.learner import Learner
-from tests.training.trials import small_trial, without_time
+from tests.training.trials import small_trial, stop_at, without_time
 
 KILLED = """
 import os, signal, sys
@@ -47,14 +47,8 @@ def test_stopping_at_any_step_changes_nothing(tmp_path: Path, name: str) -> None
     train(config, tmp_path / "whole")
     for stop_after in (1, 5, 6, 11):
         folder = tmp_path / str(stop_after)
-        asked = []
-
-        def should_stop(asked=asked, stop_after=stop_after) -> bool:
-            asked.append(None)
-            return len(asked) == stop_after
-
         with pytest.raises(Stopped):
-            train(config, folder, should_stop=should_stop)
+            train(config, folder, should_stop=stop_at(stop_after))
         train(config, folder)
         assert_equal_runs(tmp_path / "whole", folder)
 
@@ -87,9 +81,8 @@ def test_images_decoded_ahead_are_those_of_plain_calls(tmp_path: Path) -> None:
                 assert torch.equal(ahead.inputs, plain.inputs)
                 assert torch.equal(ahead.targets, plain.targets)
     train(config, tmp_path / "whole")
-    asked = iter([False, False, True])
     with pytest.raises(Stopped):
-        train(config, tmp_path / "stopped", should_stop=lambda: next(asked))
+        train(config, tmp_path / "stopped", should_stop=stop_at(3))
     train(config, tmp_path / "stopped")
     assert_equal_runs(tmp_path / "whole", tmp_path / "stopped")
 

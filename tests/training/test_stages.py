@@ -15,7 +15,7 @@ from patchscale.studies import load_study, settled
 from patchscale.studies.presets import apply_setting
 from patchscale.training import Progress, Stopped, TrialConfig, read_metrics, train
 from patchscale.training.stages import stage_folders
-from tests.training.trials import small_trial, without_time
+from tests.training.trials import small_trial, stop_at, without_time
 
 SHORT = {"steps": 6, "batch_size": 16, "learning_rate": 2e-3, "precision": "float32"}
 
@@ -66,14 +66,8 @@ def test_positions_and_patch_embedding_are_resized_between_stages(tmp_path: Path
 def test_stopping_in_any_stage_changes_nothing(tmp_path: Path, stop_after: int) -> None:
     config = staged_trial()
     whole = train(config, tmp_path / "whole")
-    asked: list[None] = []
-
-    def should_stop() -> bool:
-        asked.append(None)
-        return len(asked) >= stop_after
-
     with pytest.raises(Stopped):
-        train(config, tmp_path / "stopped", should_stop=should_stop)
+        train(config, tmp_path / "stopped", should_stop=stop_at(stop_after))
     assert not (tmp_path / "stopped" / "result.json").exists()
     again = train(config, tmp_path / "stopped")
     assert without_time(again) == without_time(whole)
@@ -95,14 +89,8 @@ def test_progress_is_that_of_all_stages(tmp_path: Path) -> None:
 def test_a_half_trained_stage_goes_on_wherever_its_folder_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = staged_trial()
     whole = train(config, tmp_path / "whole")
-    steps: list[None] = []
-
-    def should_stop() -> bool:
-        steps.append(None)
-        return len(steps) == 23
-
     with pytest.raises(Stopped):
-        train(config, tmp_path / "before", should_stop=should_stop)
+        train(config, tmp_path / "before", should_stop=stop_at(23))
     (tmp_path / "before").rename(tmp_path / "after")
     monkeypatch.chdir(tmp_path)
     assert without_time(train(config, Path("after"))) == without_time(whole)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+
 from patchscale.training import TrialConfig
 
 
@@ -31,6 +34,12 @@ def small_trial(**changes) -> TrialConfig:
         "evaluations": 3,
     }
     return TrialConfig.model_validate(content | changes)
+
+
+def stop_at(question: int) -> Callable[[], bool]:
+    """A `should_stop` that says yes from the given time it is asked on."""
+    asked = itertools.count(1)
+    return lambda: next(asked) >= question
 
 
 def without_time(row: dict) -> dict:

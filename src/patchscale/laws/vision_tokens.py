@@ -48,8 +48,7 @@ def vision_tokens(
         JSON-able dicts with "y", "group", "means" (of each n: x, mean, standard_error (None of one random seed),
         seeds), "rise" (from the first to the last n, paired over random seeds: difference, low and high of its 90 %
         interval (None with fewer than two pairs), pairs; falls: [from, to] of every neighbouring pair whose mean fell),
-        "laws" (rows of `Comparison`, each with "curve": x and y), "held_from" and
-        "sentence".
+        "laws" (rows of `Comparison`, each with "curve": x and y), "held_from" and "sentence".
 
     Raises:
         InputError: a column is missing, or fewer than three different n.

@@ -124,12 +124,6 @@ def transformers() -> Any:
     return transformers
 
 
-def version_of(library: Any) -> tuple[int, int]:
-    """Major and minor version of transformers."""
-    major, minor = library.__version__.split(".")[:2]
-    return int(major), int(minor)
-
-
 def load_backbone(name: str) -> nn.Module:
     """The causal language model in a directory or on the hub.
 

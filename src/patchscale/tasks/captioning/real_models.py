@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from patchscale.errors import InputError
-from patchscale.tasks.captioning.language import transformers, version_of
+from patchscale.tasks.captioning.language import transformers
 from patchscale.tasks.captioning.real_features import Features, body_of, image_features, taken_by, tower_of
 from patchscale.tokens.reducers import build_reducer
 
@@ -68,9 +68,8 @@ class ReducedVLM:
             InputError: transformers is missing, or there is no such model.
         """
         library = transformers()
-        kind = {"dtype" if version_of(library) >= (4, 56) else "torch_dtype": dtype}
         try:
-            model = library.AutoModelForImageTextToText.from_pretrained(name, **kind)
+            model = library.AutoModelForImageTextToText.from_pretrained(name, dtype=dtype)
         except (OSError, ValueError) as error:
             first = str(error).strip().splitlines()[0]
             raise InputError(f"no vision-language model {name!r}: {first}; give a directory or a hub name") from error
@@ -101,9 +100,8 @@ class ReducedVLM:
     def continue_from(self, prepared: Prepared, found: Any, most: int, end: int | None = None) -> Tensor:
         """`generate` from the output of a pass over the whole text, its cache included."""
         mask, place = prepared.arguments["attention_mask"], prepared.following
-        cache = (
-            "cache" if "cache" in taken_by(self.model.forward)[0] else "past_key_values"
-        )  # transformers 5.24, before
+        # the first since transformers 5.24, the second before
+        cache = "cache" if "cache" in taken_by(self.model.forward)[0] else "past_key_values"
         words = [found.logits[:, -1].argmax(1)]
         ended = torch.zeros_like(words[0], dtype=torch.bool) if end is None else words[0] == end
         while len(words) < most and not ended.all():
